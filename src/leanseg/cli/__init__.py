@@ -1,0 +1,91 @@
+"""The command line: one file per subcommand, imported only when it is the one that was asked for.
+
+Results go to stdout, messages to stderr. Exit codes: 0 done, 1 the machine failed (a full disk, no memory), 2 the request
+cannot be met as given.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+import typer
+
+from leanseg.errors import LeansegError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Where a subcommand lives (the function has the subcommand's name) and its line in `leanseg --help`."""
+
+    module: str
+    help: str
+
+
+COMMANDS: dict[str, Command] = {
+    "segment": Command(
+        module="leanseg.cli.segment", help="Segment what a sentence asks for in a picture, a clip or a folder of frames."
+    ),
+    "pruners": Command(module="leanseg.cli.pruners", help="List the ways of choosing visual tokens, and their options."),
+    "doctor": Command(module="leanseg.cli.doctor", help="Report what is installed, and what this machine can run."),
+}
+
+
+def _not_loaded() -> None:
+    """Stand in for the subcommands that are only listed."""
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from leanseg import __version__
+
+        typer.echo(f"leanseg {__version__}")
+        raise typer.Exit
+
+
+def build_app(chosen: str | None) -> typer.Typer:
+    """Return the application with the `chosen` subcommand imported; the others are names with a line of help.
+
+    >>> [command.name for command in build_app(None).registered_commands][:1]
+    ['segment']
+    """
+    app = typer.Typer(
+        no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, context_settings={"max_content_width": 100}
+    )
+
+    @app.callback(epilog='Example: leanseg segment picture.png "the dog left of the red apple" --pruner "evtp(keep_ratio=0.2)"')
+    def root(
+        version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ) -> None:
+        """Instructed segmentation of images and video with a fraction of the visual tokens."""
+
+    for name, command in COMMANDS.items():
+        if name == chosen:
+            module = import_module(command.module)
+            app.command(name, epilog=getattr(module, "EPILOG", None))(getattr(module, name.replace("-", "_")))
+        else:
+            app.command(name, help=command.help)(_not_loaded)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    try:
+        build_app(chosen)(args=words, prog_name="leanseg")
+    except LeansegError as error:
+        _fail(error, code=2)
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        sys.exit(130)
+    except (OSError, MemoryError) as error:
+        _fail(error, code=1)
+
+
+def _fail(error: BaseException, *, code: int) -> None:
+    message = " ".join(str(error).split()) or type(error).__name__
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)

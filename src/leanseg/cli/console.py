@@ -1,0 +1,23 @@
+"""The two channels of the command line: results on stdout, messages on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from rich.console import Console
+
+
+def results() -> Console:
+    """Return the console of results (stdout)."""
+    return Console(soft_wrap=True, highlight=False)
+
+
+def messages() -> Console:
+    """Return the console of messages, progress bars and notes (stderr)."""
+    return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def print_json(document: Mapping[str, object]) -> None:
+    """Print one JSON document, the only thing on stdout under `--json`."""
+    print(json.dumps(document, indent=2, ensure_ascii=False))
