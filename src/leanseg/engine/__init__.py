@@ -1,0 +1,1 @@
+"""What runs the models: loading by name, reading and writing pictures and clips, overlays, evaluation, training."""
