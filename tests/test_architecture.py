@@ -1,0 +1,70 @@
+"""The arrows between the layers point downward only, and importing the package costs next to nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_layers_are_kept():
+    done = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()", "--no-cache"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "KEPT" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import leanseg",
+        "from leanseg.cli import build_app; build_app(None)",
+        "import leanseg.cli.segment",
+        "import leanseg.data.scenes",
+    ],
+)
+def test_import_draws_no_heavy_package(statement):
+    heavy = "torch transformers scipy matplotlib pycocotools av peft"
+    assert _run(f"import sys; {statement}; print([name for name in '{heavy}'.split() if name in sys.modules])") == "[]"
+
+
+def test_public_names_are_where_they_are_promised():
+    import leanseg
+
+    for name in leanseg.__all__:
+        assert getattr(leanseg, name) is not None, name
+    assert set(leanseg.__all__) <= set(dir(leanseg))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = leanseg.nothing
+
+
+def test_names_that_outside_code_imports():
+    import leanseg
+
+    assert callable(leanseg.core.kcenter.select)
+    assert callable(leanseg.metrics.jaccard)
+    assert callable(leanseg.metrics.GIoU().update)
+    assert callable(leanseg.metrics.CIoU().merge)
+    assert callable(leanseg.models.InstructSeg.from_pretrained)
+    assert leanseg.models.InstructSegConfig is not None
+    assert isinstance(leanseg.pruner("evtp(keep_ratio=0.2)"), leanseg.PRUNERS["evtp"])
+
+
+def test_importing_leaves_the_random_state_alone():
+    code = "import torch; before = torch.get_rng_state(); import leanseg.pruners, leanseg.models, leanseg.engine.segmenter; "
+    assert _run(code + "print(bool((before == torch.get_rng_state()).all()))") == "True"

@@ -1,0 +1,117 @@
+"""What a visitor finds at the door is true: the commands exist, the fixtures are whole, the tables are the records'."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MOST_BYTES = 16 * 1024 * 1024
+DOORSTEP = ("README.md", "LICENSE", "CONTRIBUTING.md", "CITATION.cff", "CHANGELOG.md", "Makefile", ".ci/run")
+
+
+def _tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode != 0 or not listed.stdout:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def _text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", DOORSTEP)
+def test_the_doorstep_is_there(name):
+    assert (ROOT / name).stat().st_size > 0
+
+
+def test_licence_is_apache():
+    assert "Apache License" in _text("LICENSE")
+    assert tomllib.loads(_text("pyproject.toml"))["project"]["license"] == "Apache-2.0"
+
+
+def test_version_is_the_same_everywhere():
+    import leanseg
+
+    version = tomllib.loads(_text("pyproject.toml"))["project"]["version"]
+    assert leanseg.__version__ == version
+    assert f"version: {version}" in _text("CITATION.cff")
+    assert f"[{version}]" in _text("CHANGELOG.md") or "[Unreleased]" in _text("CHANGELOG.md")
+
+
+def test_constraints_bound_torch_and_carry_no_local_version():
+    lines = [line for line in _text("constraints.txt").splitlines() if line and not line.startswith("#")]
+    assert "torch>=2.11,<2.14" in lines
+    assert not [line for line in lines if "+" in line or "/" in line or "@" in line]
+    bounded = {re.split(r"[<>=]", line)[0] for line in lines}
+    project = tomllib.loads(_text("pyproject.toml"))["project"]
+    extras = project["optional-dependencies"]
+    needed = {re.split(r"[<>=\[]", line)[0] for line in [*project["dependencies"], *extras["train"], *extras["dev"]]}
+    assert needed - {"leanseg"} <= bounded
+
+
+def test_every_dependency_is_justified_in_the_design():
+    design = _text("docs/design.md").lower()
+    project = tomllib.loads(_text("pyproject.toml"))["project"]
+    names = [re.split(r"[<>=\[]", line)[0] for line in project["dependencies"]]
+    names += [re.split(r"[<>=\[]", line)[0] for extra in project["optional-dependencies"].values() for line in extra]
+    assert [name for name in names if name != "leanseg" and f"`{name}`" not in design] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/cli.md"])
+def test_commands_that_the_pages_name_exist(page):
+    from leanseg.cli import COMMANDS
+
+    text = _text(page)
+    targets = set(re.findall(r"^([a-z]+):", _text("Makefile"), flags=re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z]+)\b", text)) <= targets
+    assert set(re.findall(r"(?:`|^|\$ )leanseg ([a-z]+)\b", text, flags=re.MULTILINE)) <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+def test_links_between_pages_lead_somewhere(page):
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", _text(page))
+    local = [target for target in targets if "://" not in target and not target.startswith("mailto:")]
+    assert [target for target in local if not (ROOT / page).parent.joinpath(target).exists()] == []
+
+
+def test_pages_are_short_enough_to_be_read():
+    readme = _text("README.md")
+    assert len(readme.split("\n## ")[0].splitlines()) <= 80
+    assert len(_text("CONTRIBUTING.md").splitlines()) <= 60
+
+
+def test_no_tracked_file_is_large():
+    assert [path.name for path in _tracked() if path.stat().st_size > MOST_BYTES] == []
+
+
+def test_no_tracked_text_names_a_path_of_one_machine():
+    places = re.compile(r"(?<![\w.~/-])/(?:work|root|home|opt|mnt|tmp)/[\w.-]")
+    found = []
+    for path in _tracked():
+        if path.suffix in {".py", ".md", ".toml", ".txt", ".json", ".cff", ".sh"} and path.stat().st_size < 2_000_000:
+            found += [path.relative_to(ROOT).as_posix()] if places.search(path.read_text(encoding="utf-8")) else []
+    assert found == []
+
+
+def test_golden_manifest_is_true():
+    spec = importlib.util.spec_from_file_location("golden_manifest", ROOT / "scripts" / "golden_manifest.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    stated = json.loads((module.GOLDEN / module.MANIFEST).read_text())
+    actual = module.build()
+    differing = sorted(name for name in stated.keys() | actual.keys() if stated.get(name) != actual.get(name))
+    assert differing == [], "run scripts/golden_manifest.py if the change is meant"
+
+
+def test_modules_stay_small_enough_to_be_read():
+    long = {p.relative_to(ROOT).as_posix(): n for p in (ROOT / "src").rglob("*.py") if (n := len(p.read_text().splitlines())) > 400}
+    assert long == {}
