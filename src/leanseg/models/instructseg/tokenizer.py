@@ -1,0 +1,97 @@
+"""Text to token ids: a byte-level BPE read from the release's tokenizer.json, never from remote code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from leanseg.errors import WeightsError
+
+SEG = "[SEG]"
+END_OF_TEXT = "<|endoftext|>"
+TOKENIZER_FILE = "tokenizer.json"
+
+
+class TextTokenizer:
+    """Encodes text without adding any special token; [SEG] and the end-of-text mark inside a text become their one id."""
+
+    def __init__(self, backend: Tokenizer) -> None:
+        self.backend = backend
+        self.seg_id = self._required(SEG)
+        self.eos_id = self._required(END_OF_TEXT)
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id: the rows that an embedding table needs at least."""
+        return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of one text chunk."""
+        return list(self.backend.encode(text, add_special_tokens=False).ids)
+
+    def save(self, directory: str | Path) -> None:
+        """Write tokenizer.json and the two small files that Hugging Face's loader reads beside it."""
+        directory = Path(directory)
+        self.backend.save(str(directory / TOKENIZER_FILE))
+        special = {f"{role}_token": END_OF_TEXT for role in ("bos", "eos", "unk", "pad")}
+        _write_json(directory / "special_tokens_map.json", special)
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **special}
+        _write_json(directory / "tokenizer_config.json", config)
+
+    def _required(self, token: str) -> int:
+        found = self.backend.token_to_id(token)
+        if found is None:
+            raise WeightsError(f"the tokenizer has no token {token!r}; expected an InstructSeg tokenizer; take the release's files")
+        return int(found)
+
+
+def load_tokenizer(directory: str | Path) -> TextTokenizer:
+    """Read `tokenizer.json` of a model folder, and tokens that only `added_tokens.json` lists."""
+    path = Path(directory) / TOKENIZER_FILE
+    if not path.is_file():
+        raise WeightsError(f"{directory} has no {TOKENIZER_FILE}; expected it beside config.json; copy it from the release")
+    try:
+        backend = Tokenizer.from_file(str(path))
+    except Exception as error:  # the Rust parser raises bare Exception
+        raise WeightsError(f"{path} cannot be read as a tokenizer ({error}); fetch the file again") from error
+    _add_listed_tokens(backend, path.with_name("added_tokens.json"))
+    backend.no_padding()
+    backend.no_truncation()
+    return TextTokenizer(backend)
+
+
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> TextTokenizer:
+    """Train a byte-level BPE of at most `vocab_size` ids on `texts`; the same texts give the same tokenizer."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END_OF_TEXT, SEG],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    return TextTokenizer(backend)
+
+
+def _add_listed_tokens(backend: Tokenizer, path: Path) -> None:
+    if not path.is_file():
+        return
+    try:
+        listed: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        missing = sorted((int(index), token) for token, index in listed.items() if backend.token_to_id(token) is None)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path} cannot be read ({error}); expected a JSON object token -> id; fetch it again") from error
+    for index, token in missing:
+        backend.add_tokens([AddedToken(token, normalized=False, special=token == SEG)])
+        if backend.token_to_id(token) != index:
+            raise WeightsError(f"{path} gives {token!r} the id {index}, tokenizer.json leads to {backend.token_to_id(token)}")
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
