@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import av
 import numpy as np
@@ -29,7 +29,7 @@ class ClipWriter:
     ...     writer.write(frame)
     """
 
-    def __init__(self, path: str | Path, *, fps: float = 25.0, quality: int = 20) -> None:
+    def __init__(self, path: str | Path, *, fps: float | int = 25.0, quality: int = 20) -> None:
         self.path = Path(path)
         if self.path.suffix.lower() not in _ENCODERS:
             known = ", ".join(sorted(_ENCODERS))
@@ -44,12 +44,12 @@ class ClipWriter:
         self._container: Any = None
         self._stream: Any = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> ClipWriter:
         self._replacing = replacing(self.path)
         self._temporary = self._replacing.__enter__()
         return self
 
-    def write(self, frame: NDArray[np.uint8]) -> None:
+    def write(self, frame: NDArray[Any]) -> None:
         """Append one RGB uint8 frame (H, W, 3); all frames of a clip have the size of the first."""
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
             raise InputError(f"frame of shape {frame.shape} and dtype {frame.dtype}; expected uint8 of shape (H, W, 3)")
@@ -88,7 +88,7 @@ class ClipWriter:
         self._stream.pix_fmt = "yuv420p"
 
 
-def write_clip(path: str | Path, frames: Iterable[NDArray[np.uint8]], *, fps: float = 25.0) -> Path:
+def write_clip(path: str | Path, frames: Iterable[NDArray[Any]], *, fps: float | int = 25.0) -> Path:
     """Write all `frames` (RGB uint8, one size) as a clip and return its path."""
     with ClipWriter(path, fps=fps) as writer:
         for frame in frames:

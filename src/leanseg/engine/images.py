@@ -1,4 +1,4 @@
-"""Single pictures: any file that Pillow knows becomes RGB uint8; masks become PNG files, written whole or not at all."""
+"""Single pictures: any file that Pillow knows becomes RGB uint8; masks become PNG files, whole or not at all."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _voc_colour(label: int) -> tuple[int, int, int]:
     return colour[0], colour[1], colour[2]
 
 
-def write_mask_png(path: str | Path, mask: NDArray[np.bool_]) -> Path:
+def write_mask_png(path: str | Path, mask: NDArray[Any]) -> Path:
     """Write a bool mask (H, W) as an 8-bit grey PNG of 0 and 255, the layout of Ref-YouTube-VOS and ReVOS results."""
     _check_plane(mask, "mask", "bool")
     return save_png(path, Image.fromarray(mask.astype(np.uint8) * 255))
@@ -141,7 +141,7 @@ def write_palette_png(path: str | Path, labels: NDArray[Any]) -> Path:
     return save_png(path, picture)
 
 
-def label_map(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def label_map(masks: NDArray[Any]) -> NDArray[np.uint8]:
     """Return labels (H, W) for bool masks (n, H, W): mask i gets label i + 1, an earlier mask covers a later one."""
     if masks.ndim != 3 or masks.dtype != np.bool_:
         raise InputError(f"masks of shape {masks.shape} and dtype {masks.dtype}; expected bool of shape (n, H, W)")

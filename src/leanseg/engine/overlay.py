@@ -63,8 +63,8 @@ def token_layout(grid: Grid, image_size: int, patch_size: int) -> TokenLayout:
 
 
 def overlay(
-    image: NDArray[np.uint8],
-    masks: NDArray[np.bool_] | None = None,
+    image: NDArray[Any],
+    masks: NDArray[Any] | None = None,
     kept: Sequence[int] | NDArray[Any] | None = None,
     layout: TokenLayout | Grid | None = None,
     *,
@@ -91,7 +91,7 @@ def overlay(
 
 
 def kept_cells(
-    image: NDArray[np.uint8],
+    image: NDArray[Any],
     kept: Sequence[int] | NDArray[Any],
     layout: TokenLayout | Grid,
     *,
@@ -109,8 +109,8 @@ def kept_cells(
 
 
 def compare(
-    image: NDArray[np.uint8],
-    masks: NDArray[np.bool_],
+    image: NDArray[Any],
+    masks: NDArray[Any],
     kept: Sequence[int] | NDArray[Any],
     layout: TokenLayout | Grid,
     *,
@@ -169,7 +169,8 @@ def _boxes_of(
     return boxes[indices]
 
 
-def _checked(image: NDArray[np.uint8], masks: NDArray[np.bool_] | None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def _checked(
+    image: NDArray[Any], masks: NDArray[Any] | None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(f"image of shape {image.shape} and dtype {image.dtype}; expected uint8 of shape (H, W, 3)")
     planes = np.zeros((0, *image.shape[:2]), dtype=bool) if masks is None else masks
