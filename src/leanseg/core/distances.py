@@ -1,0 +1,39 @@
+"""Squared Euclidean distances that are zero where two points are equal, in float64."""
+
+import torch
+
+from leanseg.shapes import Float, Tensor
+
+# Below this share of |a|^2 + |b|^2 the difference |a|^2 + |b|^2 - 2ab is rounding noise of float64 (about
+# sqrt(D) * 1e-16 of it), so that it counts as zero: equal points are at distance 0 exactly.
+NOISE = 1e-13
+
+
+def squared(
+    products: Float[Tensor, "*pairs"], norms_a: Float[Tensor, "..."], norms_b: Float[Tensor, "..."]
+) -> Float[Tensor, "*pairs"]:
+    """Return |a - b|^2 from the inner products and the squared norms, which must broadcast to the products' shape."""
+    both = norms_a + norms_b
+    distances = both - 2.0 * products
+    return distances.masked_fill_(distances < NOISE * both, 0.0)
+
+
+def centred(points: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], float]:
+    """Return float64 points around their mean, scaled to a largest entry of 1, and that scale.
+
+    Neither changes which point is farthest; both keep the inner products from cancelling or overflowing.
+    """
+    wide = points.detach().to(torch.float64)
+    peak = float(wide.abs().max())
+    unit = wide / peak if peak > 0.0 else wide
+    around = unit - unit.mean(dim=0)
+    return around, peak if peak > 0.0 else 1.0
+
+
+def nearest_kept(points: Float[Tensor, "n d"], kept: Float[Tensor, "k d"]) -> Float[Tensor, "n"]:
+    """Return the Euclidean distance of each point to the nearest of `kept`, in float64."""
+    both, scale = centred(torch.cat([points, kept]))
+    around, centres = both[: len(points)], both[len(points) :]
+    products = around @ centres.T
+    distances = squared(products, around.square().sum(1, keepdim=True), centres.square().sum(1))
+    return distances.amin(dim=1).sqrt() * scale

@@ -1,0 +1,119 @@
+"""The joint space of EVTP: what a token shows and where it lies, in one vector, so that one distance weighs both."""
+
+from dataclasses import dataclass
+
+import torch
+
+from leanseg.core.tokens import Grid, VisualTokens
+from leanseg.errors import SpecError, unknown_name
+from leanseg.shapes import Float, Tensor
+
+EPSILON = 1e-6
+LAMBDA_RULES = ("inverse_std", "match_std", "fixed")
+NORMALIZATIONS = ("center_scale", "zscore", "l2")
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """Tokens in the joint space, float64: `points` (B, N, D+2) = [v, lambda * (y, x)].
+
+    `spatial_weight` (B,) is lambda, `feature_std` (B,) is sigma_f, in [0, 1] for the default normalisation.
+    """
+
+    points: Float[Tensor, "b n e"]
+    spatial_weight: Float[Tensor, "b"]
+    feature_std: Float[Tensor, "b"]
+
+    @property
+    def features(self) -> Float[Tensor, "b n d"]:
+        """The v part of the points: normalised features without coordinates."""
+        return self.points[..., :-2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointSpace:
+    """How features and coordinates are put together; the defaults are the reading that `EVTP` documents.
+
+    `tau` weighs space against features. `spatial_weight` fixes lambda (0 = features only); None = by `lambda_rule`:
+    `inverse_std` tau / (sigma_c sigma_f), `match_std` tau sigma(v) / sigma_c, `fixed` tau / sigma_c.
+    `normalize`: `center_scale` v = (u - mean u) / sigma_f with u = x / rms norm; `zscore` each channel to mean 0 and
+    variance 1/D; `l2` each token to length 1, then centred. Total variance of v is 1, except with `l2`.
+    """
+
+    tau: float = 1.0
+    spatial_weight: float | None = None
+    lambda_rule: str = "inverse_std"
+    normalize: str = "center_scale"
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.tau) or not 0.0 < self.tau < float("inf"):
+            raise SpecError(f"tau is {self.tau!r}; it must be a positive number (1 by default; 0.5 to 4 is usual)")
+        weight = self.spatial_weight
+        if weight is not None and (not _is_number(weight) or not 0.0 <= weight < float("inf")):
+            raise SpecError(f"spatial_weight is {weight!r}; it must be a number of at least 0, or None for adaptive")
+        if self.lambda_rule not in LAMBDA_RULES:
+            raise SpecError(unknown_name("lambda_rule", str(self.lambda_rule), LAMBDA_RULES))
+        if self.normalize not in NORMALIZATIONS:
+            raise SpecError(unknown_name("normalize", str(self.normalize), NORMALIZATIONS))
+
+    def embed(self, tokens: VisualTokens) -> Embedding:
+        """Return the tokens in the joint space; each row as if it were alone."""
+        features = tokens.features.detach()
+        device = features.device
+        if device.type == "mps":  # has no float64
+            features = features.cpu()
+        coordinates = tokens.grid.coordinates(torch.float64, features.device)
+        rows = [self._embed_row(row.to(torch.float64), coordinates) for row in features]
+        points, weights, deviations = (torch.stack(parts) for parts in zip(*rows, strict=True))
+        return Embedding(points, weights, deviations)
+
+    def _embed_row(
+        self, features: Float[Tensor, "n d"], coordinates: Float[Tensor, "n 2"]
+    ) -> tuple[Float[Tensor, "n e"], Float[Tensor, ""], Float[Tensor, ""]]:
+        values, deviation = self._normalized(features)
+        flat = deviation < EPSILON
+        values = torch.where(flat, 0.0, values)
+        weight = deviation.new_full((), 0.0 if self.spatial_weight is None else self.spatial_weight)
+        if self.spatial_weight is None:
+            sigma_c = _spread(coordinates).clamp_min(EPSILON)
+            if self.lambda_rule == "inverse_std":
+                weight = self.tau / (sigma_c * deviation.clamp_min(EPSILON))
+            elif self.lambda_rule == "match_std":
+                weight = self.tau * _spread(values) / sigma_c
+            else:
+                weight = self.tau / sigma_c
+            weight = torch.where(flat, 1.0, weight)
+        return torch.cat([values, weight * coordinates], dim=1), weight, deviation
+
+    def _normalized(self, features: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, ""]]:
+        """Return v, and sigma_f: how far the tokens differ, relative to their size."""
+        # Scaled to a largest entry of 1 first, so that squares neither overflow nor vanish.
+        peak = features.abs().max()
+        unit = features / torch.where(peak > 0.0, peak, 1.0)
+        if self.normalize == "l2":
+            unit = unit / unit.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        else:
+            rms = unit.square().sum(dim=1).mean().sqrt()
+            unit = unit / torch.where(rms > 0.0, rms, 1.0)
+        around = unit - unit.mean(dim=0)
+        deviation = around.square().sum(dim=1).mean().sqrt()
+        if self.normalize == "center_scale":
+            return around / deviation.clamp_min(EPSILON), deviation
+        if self.normalize == "l2":
+            return around, deviation
+        channel = around.square().mean(dim=0).sqrt()
+        scored = torch.where(channel < EPSILON / features.shape[1] ** 0.5, 0.0, around / channel.clamp_min(1e-300))
+        return scored / features.shape[1] ** 0.5, deviation
+
+
+def grid_spread(grid: Grid) -> float:
+    """Return sigma_c, the root mean square distance of a grid's coordinates from their mean: 0.42366 for 27 x 27."""
+    return float(_spread(grid.coordinates(torch.float64)))
+
+
+def _spread(values: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    return (values - values.mean(dim=0)).square().sum(dim=1).mean().sqrt()
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

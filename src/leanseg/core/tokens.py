@@ -1,0 +1,122 @@
+"""The visual tokens of one picture or of the frames of a clip, and the grid on which they lie."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+
+from leanseg.errors import TokensError
+from leanseg.shapes import Float, Shaped, Tensor
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A raster of `height` x `width` tokens, numbered row by row.
+
+    >>> Grid(2, 3).n_tokens
+    6
+    >>> Grid(2, 3).coords.tolist()[4]
+    [1.0, 0.5]
+    """
+
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        for name, value in (("height", self.height), ("width", self.width)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise TokensError(f"Grid.{name} is {value!r}; it must be a whole number of at least 1")
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the whole grid."""
+        return self.height * self.width
+
+    @property
+    def coords(self) -> Float[Tensor, "n 2"]:
+        """Position (y, x) of each token in [0, 1], float32; the first and last row and column lie on the border."""
+        return self.coordinates()
+
+    def coordinates(
+        self, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
+    ) -> Float[Tensor, "n 2"]:
+        """Return `coords` in another precision or on another device."""
+        rows = torch.arange(self.height, dtype=dtype, device=device) / max(self.height - 1, 1)
+        columns = torch.arange(self.width, dtype=dtype, device=device) / max(self.width - 1, 1)
+        return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).reshape(-1, 2)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class VisualTokens:
+    """Visual tokens with the evidence ("cues") that a method may ask for; for a clip the batch is its frames.
+
+    `features` (B, N, D) in raster order of `grid`. `attention` (B, N): attention that each token receives.
+    `keys` (B, N, Dk): attention keys. `guidance` (B, G): the embedding that steers a guided method.
+    Everything is floating point, finite and on one device, or the constructor raises `TokensError` naming the field.
+    """
+
+    features: Float[Tensor, "b n d"]
+    grid: Grid
+    attention: Float[Tensor, "b n"] | None = None
+    keys: Float[Tensor, "b n dk"] | None = None
+    guidance: Float[Tensor, "b g"] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.grid, Grid):
+            raise TokensError(f"grid is {type(self.grid).__name__}; it must be a leanseg.Grid(height, width)")
+        self._check("features", self.features, "(B, N, D)", 3)
+        batch, n_tokens, _ = self.features.shape
+        if n_tokens != self.grid.n_tokens:
+            raise TokensError(
+                f"features holds {n_tokens} tokens, but a grid of {self.grid.height} x {self.grid.width} has "
+                f"{self.grid.n_tokens}; give the grid of these features, without class or register tokens"
+            )
+        for name, layout, leading in (
+            ("attention", "(B, N)", (batch, n_tokens)),
+            ("keys", "(B, N, Dk)", (batch, n_tokens)),
+            ("guidance", "(B, G)", (batch,)),
+        ):
+            cue = getattr(self, name)
+            if cue is None:
+                continue
+            self._check(name, cue, layout, layout.count(",") + 1)
+            if tuple(cue.shape[: len(leading)]) != leading:
+                raise TokensError(f"{name} has shape {tuple(cue.shape)}; expected {layout} starting with {leading}")
+            if cue.device != self.features.device:
+                raise TokensError(f"{name} is on {cue.device}, features on {self.features.device}; move them together")
+
+    @staticmethod
+    def _check(name: str, value: Shaped[Tensor, "..."], layout: str, n_axes: int) -> None:
+        if not isinstance(value, Tensor):
+            raise TokensError(f"{name} is {type(value).__name__}; it must be a torch tensor {layout}")
+        if value.ndim != n_axes or value.numel() == 0:
+            raise TokensError(f"{name} has shape {tuple(value.shape)}; expected a non-empty {layout}")
+        if not value.is_floating_point():
+            raise TokensError(f"{name} is {value.dtype}; it must be floating point")
+        if not bool(torch.isfinite(value).all()):
+            bad = int((~torch.isfinite(value)).sum())
+            raise TokensError(f"{name} holds {bad} values that are NaN or infinite; look for an overflow upstream")
+
+    @property
+    def batch(self) -> int:
+        """Pictures, or frames of the clip."""
+        return int(self.features.shape[0])
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of one picture or frame."""
+        return self.grid.n_tokens
+
+    def row(self, index: int) -> Self:
+        """Return the tokens of one picture or frame, as a batch of one."""
+        if not -self.batch <= index < self.batch:
+            raise TokensError(f"row {index} of a batch of {self.batch}")
+        position = index % self.batch
+        rows = slice(position, position + 1)
+        return type(self)(
+            features=self.features[rows],
+            grid=self.grid,
+            attention=None if self.attention is None else self.attention[rows],
+            keys=None if self.keys is None else self.keys[rows],
+            guidance=None if self.guidance is None else self.guidance[rows],
+        )

@@ -1,0 +1,23 @@
+"""Methods that choose which visual tokens stay: one file each, one line each in `PRUNERS`."""
+
+from leanseg.pruners.base import Pruner, ScorePruner
+from leanseg.pruners.evtp import EVTP
+from leanseg.pruners.identity import Identity
+from leanseg.pruners.kcenter import KCenter
+from leanseg.pruners.random import Random
+from leanseg.pruners.registry import PRUNERS, WRAPPERS
+from leanseg.pruners.spec import pruner
+from leanseg.pruners.uniform import Uniform
+
+__all__ = [
+    "EVTP",
+    "PRUNERS",
+    "WRAPPERS",
+    "Identity",
+    "KCenter",
+    "Pruner",
+    "Random",
+    "ScorePruner",
+    "Uniform",
+    "pruner",
+]

@@ -1,0 +1,121 @@
+"""What every token pruner is: a frozen, keyword-only dataclass with one method to write."""
+
+from abc import ABC, abstractmethod
+from dataclasses import MISSING, dataclass, fields
+from typing import ClassVar, final
+
+import torch
+
+from leanseg.core import Selection, VisualTokens, keep_count
+from leanseg.core.budget import check_ratio
+from leanseg.errors import SelectionError, TokensError
+from leanseg.shapes import Float, Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruner(ABC):
+    """A method that keeps some of the visual tokens. It knows nothing of any model.
+
+    To write one: subclass as `@dataclass(frozen=True, kw_only=True)`, write `select`, optionally `check`, and state the
+    facts below. `leanseg.testing.check_pruner` then tests the laws that users rely on.
+
+    `name`: in spec strings. `cues`: fields of `VisualTokens` that must be given. `paper`: where the method comes from.
+    `merges`: kept tokens carry merged features or stand for others. `nested`: the picks at a small budget are the first
+    picks at a larger one. `fixed_budget`: exactly `keep_count(n, keep_ratio)` tokens stay. `scope`: "frame" = rows are
+    independent; "clip" = takes one joint row (1, T*N), never frames as a batch.
+    """
+
+    name: ClassVar[str] = ""
+    cues: ClassVar[tuple[str, ...]] = ()
+    paper: ClassVar[str] = ""
+    merges: ClassVar[bool] = False
+    nested: ClassVar[bool] = False
+    fixed_budget: ClassVar[bool] = True
+    scope: ClassVar[str] = "frame"
+
+    keep_ratio: float
+
+    @final
+    def __post_init__(self) -> None:
+        check_ratio(self.keep_ratio)
+        self.check()
+
+    def check(self) -> None:  # noqa: B027 - a hook: most methods have nothing to check
+        """Raise `SpecError` if a field's value cannot be used. Called by the constructor."""
+
+    def count(self, n_tokens: int) -> int:
+        """Return how many of `n_tokens` stay."""
+        return keep_count(n_tokens, self.keep_ratio)
+
+    @abstractmethod
+    def select(self, tokens: VisualTokens, k: int) -> Selection:
+        """Return a selection of `k` tokens, 1 <= k < N. Call the pruner itself instead: it checks and verifies."""
+
+    @final
+    def __call__(self, tokens: VisualTokens) -> Selection:
+        """Resolve the count, check the cues, select, and verify what was selected."""
+        if not isinstance(tokens, VisualTokens):
+            raise TokensError(f"a pruner takes VisualTokens(features=..., grid=...), not {type(tokens).__name__}")
+        missing = [cue for cue in self.cues if getattr(tokens, cue) is None]
+        if missing:
+            given = [cue for cue in ("attention", "keys", "guidance") if getattr(tokens, cue) is not None]
+            raise TokensError(
+                f"{self.spec()} needs {' and '.join(missing)}, and the tokens carry {' and '.join(given) or 'no cue'}; "
+                f"give VisualTokens({missing[0]}=...) or choose a method without cues"
+            )
+        if self.scope == "clip" and tokens.batch != 1:
+            raise TokensError(f"{self.spec()} takes a clip as one joint row; got a batch of {tokens.batch} frames")
+        k = self.count(tokens.n_tokens)
+        if k >= tokens.n_tokens:
+            return Selection.identity(tokens.batch, tokens.n_tokens, tokens.features.device)
+        selection = self.select(tokens, k)
+        self._verify(selection, tokens, k)
+        return selection
+
+    def _verify(self, selection: Selection, tokens: VisualTokens, k: int) -> None:
+        if not isinstance(selection, Selection):
+            raise SelectionError(f"{self.spec()} returned {type(selection).__name__}; select must return a Selection")
+        expected = (tokens.batch, k, tokens.n_tokens, tokens.features.device)
+        returned = (selection.batch, selection.k, selection.n_tokens, selection.device)
+        if returned != expected:
+            raise SelectionError(f"{self.spec()} returned (rows, kept, of, device) = {returned}; expected {expected}")
+
+    @final
+    def spec(self) -> str:
+        """Return the one-line spec string that makes this pruner again: fields that differ from their defaults.
+
+        >>> from leanseg.pruners import EVTP
+        >>> EVTP(keep_ratio=0.2, tau=2.0).spec()
+        'evtp(keep_ratio=0.2, tau=2.0)'
+        """
+        parts = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.default is MISSING or value != field.default:
+                parts.append(f"{field.name}={value.spec() if isinstance(value, Pruner) else repr(value)}")
+        name = self.name or type(self).__name__
+        return f"{name}({', '.join(parts)})" if parts else name
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorePruner(Pruner):
+    """A method that scores each token by itself and keeps the best; nested by nature."""
+
+    nested: ClassVar[bool] = True
+
+    @abstractmethod
+    def score(self, tokens: VisualTokens) -> Float[Tensor, "b n"]:
+        """Return one score per token; the highest stay, the lowest index first among equals."""
+
+    @final
+    def select(self, tokens: VisualTokens, k: int) -> Selection:
+        """Keep the `k` highest scores of each row."""
+        scores = self.score(tokens)
+        if tuple(scores.shape) != (tokens.batch, tokens.n_tokens):
+            raise SelectionError(
+                f"{self.spec()} scored {tuple(scores.shape)}; expected {(tokens.batch, tokens.n_tokens)}"
+            )
+        if not bool(torch.isfinite(scores).all()):
+            raise SelectionError(f"{self.spec()} gave scores that are NaN or infinite")
+        order = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
+        return Selection.from_order(order.contiguous(), tokens.n_tokens)

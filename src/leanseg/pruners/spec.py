@@ -1,0 +1,153 @@
+"""Spec strings: a pruner in one line, `evtp(keep_ratio=0.2)`, parsed and never evaluated."""
+
+import ast
+import hashlib
+import importlib.util
+import math
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from leanseg.errors import LeansegError, SpecError, unknown_name
+from leanseg.pruners.base import Pruner
+from leanseg.pruners.registry import PRUNERS, WRAPPERS
+
+LONGEST = 500
+DEEPEST = 4
+_FILE = re.compile(r"(?P<path>[^()]+\.py):(?P<rest>[A-Za-z_]\w*(?:\(.*\))?)", re.DOTALL)
+_GRAMMAR = "expected name or name(key=value, ...), as in evtp(keep_ratio=0.2)"
+
+
+def pruner(spec: str, *, keep_ratio: float | None = None, allow_files: bool = True) -> Pruner:
+    """Return the pruner that `spec` describes.
+
+    `name(key=value, ...)` with a name of `PRUNERS` or `WRAPPERS`; a value is a Python literal or, for wrappers, another
+    such spec, at most 4 deep and 500 characters. `keep_ratio` serves where the spec names none. With `allow_files`,
+    `mine.py:Mine(keep_ratio=0.2)` takes the class `Mine` from a file, which RUNS that file: leave it off for anything
+    that comes from a network, a record or a configuration file.
+
+    >>> pruner("evtp(tau=2)", keep_ratio=0.1)
+    EVTP(keep_ratio=0.1, tau=2, spatial_weight=None, lambda_rule='inverse_std', normalize='center_scale', start='mean', seed=0)
+    """
+    if not isinstance(spec, str):
+        raise SpecError(f"a pruner spec is a string, not {type(spec).__name__}; {_GRAMMAR}")
+    if len(spec) > LONGEST:
+        raise SpecError(f"the pruner spec is {len(spec)} characters long; at most {LONGEST} are read")
+    text = spec.strip()
+    in_file = _FILE.fullmatch(text)
+    if in_file is None:
+        return _build(_parse(text), _registered, keep_ratio, depth=1)
+    if not allow_files:
+        known = ", ".join([*PRUNERS, *WRAPPERS])
+        raise SpecError(f"pruners from files are not accepted here, only registered names: {known}")
+    path = in_file["path"]
+    node = _parse(in_file["rest"])
+    outer = node.func if isinstance(node, ast.Call) else node
+
+    def find(name: str) -> type[Pruner]:
+        # Only the outermost name is the file's; specs inside it are registered ones.
+        return _from_file(path, name) if isinstance(outer, ast.Name) and name == outer.id else _registered(name)
+
+    return _build(node, find, keep_ratio, depth=1)
+
+
+def _parse(text: str) -> ast.expr:
+    # A backslash has no use in a spec, and Python warns about unknown escapes.
+    if not text or "\\" in text:
+        raise SpecError(f"cannot read the pruner spec {text!r}; {_GRAMMAR}")
+    try:
+        return ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        reason = error.msg if isinstance(error, SyntaxError) else type(error).__name__
+        raise SpecError(f"cannot read the pruner spec {text!r} ({reason}); {_GRAMMAR}") from None
+
+
+def _build(node: ast.expr, find: Callable[[str], type[Pruner]], keep_ratio: float | None, depth: int) -> Pruner:
+    if depth > DEEPEST:
+        raise SpecError(f"the pruner spec is nested more than {DEEPEST} deep")
+    named = node.func if isinstance(node, ast.Call) else node
+    if not isinstance(named, ast.Name):
+        raise SpecError(f"cannot read {ast.unparse(node)!r} as a pruner; {_GRAMMAR}")
+    made = find(named.id)
+    values: dict[str, Any] = {}
+    for argument in node.keywords if isinstance(node, ast.Call) else []:
+        if argument.arg is None:
+            raise SpecError(f"{named.id}(**...) is not possible in a pruner spec; {_GRAMMAR}")
+        values[argument.arg] = _value(argument.value, find, keep_ratio, depth)
+    if isinstance(node, ast.Call) and node.args:
+        raise SpecError(f"write a name before each value of {named.id}(...): {_GRAMMAR}")
+    known = [field.name for field in fields(made) if field.init]
+    for key in values:
+        if key not in known:
+            raise SpecError(f"{named.id}: {unknown_name('option', key, known)}")
+    if "keep_ratio" in known and "keep_ratio" not in values and keep_ratio is not None:
+        values["keep_ratio"] = keep_ratio
+    needed = [field.name for field in fields(made) if field.init and field.default is MISSING]
+    missing = [name for name in needed if name not in values and _has_no_factory(made, name)]
+    if missing:
+        example = f"{named.id}(keep_ratio=0.2)" if missing == ["keep_ratio"] else f"{named.id}({missing[0]}=...)"
+        raise SpecError(f"{named.id} needs {' and '.join(missing)}; write {example}")
+    try:
+        return made(**values)
+    except LeansegError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"{named.id} cannot be made from {ast.unparse(node)!r}: {error}") from error
+
+
+def _value(node: ast.expr, find: Callable[[str], type[Pruner]], keep_ratio: float | None, depth: int) -> Any:
+    if isinstance(node, ast.Call):
+        return _build(node, find, keep_ratio, depth + 1)
+    try:
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError, RecursionError, MemoryError):
+        written = ast.unparse(node)
+        hint = f"; write '{written}' in quotes, or {written}(...)" if isinstance(node, ast.Name) else ""
+        raise SpecError(f"{written!r} is not a literal{hint}") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SpecError(f"{ast.unparse(node)!r} is not a finite number")
+    return value
+
+
+def _has_no_factory(made: type[Pruner], name: str) -> bool:
+    return next(field for field in fields(made) if field.name == name).default_factory is MISSING
+
+
+def _registered(name: str) -> type[Pruner]:
+    known = {**PRUNERS, **WRAPPERS}
+    if name not in known:
+        raise SpecError(unknown_name("pruner", name, known))
+    return known[name]
+
+
+def _from_file(given: str, name: str) -> type[Pruner]:
+    path = Path(given).expanduser()
+    try:
+        stamp = f"{path.resolve()} {path.stat().st_mtime_ns}"
+    except OSError:
+        raise SpecError(f"there is no file {given!r} to take the pruner {name} from") from None
+    # One module per version of the file: the same class again for the same file, so that pickling works.
+    module_name = f"leanseg_file_{path.stem}_{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
+    module = sys.modules.get(module_name)
+    if module is None:
+        found = importlib.util.spec_from_file_location(module_name, path)
+        if found is None or found.loader is None:
+            raise SpecError(f"{given!r} is not a Python file")
+        module = importlib.util.module_from_spec(found)
+        sys.modules[module_name] = module
+        try:
+            found.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[module_name]
+            raise SpecError(f"{given!r} failed while it was run: {type(error).__name__}: {error}") from error
+    classes = [key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, Pruner)]
+    if name not in classes:
+        own = [key for key in classes if vars(module)[key].__module__ == module_name]
+        raise SpecError(f"{given!r}: {unknown_name('pruner class', name, own)}")
+    made: type[Pruner] = vars(module)[name]
+    if not made.name:
+        made.name = f"{given}:{name}"
+    return made
