@@ -1,0 +1,78 @@
+"""What a segmenter answers: masks, scores, which tokens were kept, and how the answer came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanseg.core.selection import Selection
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Segmentation:
+    """The answer to one instruction on a clip of T frames (T = 1 for an image), in the frames' own size.
+
+    `masks` (T, H, W) bool, `scores` (T,) in [0, 1] (class probability times mask quality of the winning query), `selections`
+    one per frame (batch 1; empty where no token was chosen by a pruner), `coverage` one mapping per frame or empty, `timings`
+    seconds per stage, `protocol` what another person needs to repeat it: model, pruner, site, position_ids, template, task.
+    """
+
+    masks: NDArray[np.bool_]
+    scores: NDArray[np.float64]
+    selections: Sequence[Selection] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    coverage: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of the clip."""
+        return int(self.masks.shape[0])
+
+    @property
+    def score(self) -> float:
+        """Mean score over the frames."""
+        return float(np.mean(self.scores)) if len(self.scores) else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data: COCO run-length masks, scores, kept token indices, coverage, timings and protocol."""
+        frames = []
+        for index, (mask, score) in enumerate(zip(self.masks, self.scores, strict=True)):
+            frame: dict[str, Any] = {
+                "frame": index,
+                "score": float(score),
+                "area_pixels": int(mask.sum()),
+                "segmentation": encode_mask(mask),
+            }
+            if index < len(self.selections):
+                frame["kept"] = self.selections[index].indices[0].tolist()
+                frame["n_tokens"] = self.selections[index].n_tokens
+            if index < len(self.coverage):
+                frame["coverage"] = dict(self.coverage[index])
+            frames.append(frame)
+        return {
+            "size": [int(side) for side in self.masks.shape[1:]],
+            "score": self.score,
+            "frames": frames,
+            "timings_s": {stage: float(seconds) for stage, seconds in self.timings.items()},
+            "protocol": dict(self.protocol),
+        }
+
+
+def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return a mask (H, W) as compressed COCO run lengths: `size` [height, width] and `counts` as text."""
+    from pycocotools import mask as coco
+
+    encoded = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
+
+
+def decode_mask(encoded: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """Return the mask (H, W) of `encode_mask`'s result."""
+    from pycocotools import mask as coco
+
+    return np.asarray(coco.decode({"size": list(encoded["size"]), "counts": encoded["counts"].encode("ascii")}), dtype=bool)
