@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple, cast
 
 import torch
@@ -17,14 +18,14 @@ from leanseg.shapes import Bool, Float
 
 @dataclass(frozen=True)
 class MaskPrediction:
-    """Scored masks of B instructions, before any resizing: `score_logits` (B, Q) and `mask_logits` (B, Q, h, w) at stride 4."""
+    """Scored masks of B instructions, before any resizing: logits (B, Q) and, at stride 4, (B, Q, h, w)."""
 
     score_logits: Float[Tensor, "b q"]
     mask_logits: Float[Tensor, "b q h w"]
 
 
 class Level(NamedTuple):
-    """One feature map as attention memory: values (F, S, C), keys (F, S, C) = values with positions, and its size (h, w)."""
+    """One feature map as attention memory: values (F, S, C), keys = values with positions, and its size (h, w)."""
 
     values: Tensor
     keys: Tensor
@@ -34,8 +35,8 @@ class Level(NamedTuple):
 class Attention(nn.Module):
     """Multi-head attention with the parameter names of `nn.MultiheadAttention`, keys shared by groups of queries.
 
-    Shapes: query (B, Q, C), key and value (F, S, C) -> (B, Q, C), where F divides B and rows b // (B / F) share a memory,
-    which is projected once; allowed (B, Q, S) is True where a query may look.
+    Shapes: query (B, Q, C), key and value (F, S, C) -> (B, Q, C), where F divides B, row b reads memory b // (B / F),
+    which is projected once for all its rows; allowed (B, Q, S) is True where a query may look.
     """
 
     def __init__(self, *, dim: int, n_heads: int) -> None:
@@ -77,7 +78,8 @@ class CrossAttentionLayer(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, queries: Tensor, position: Tensor, level: Level, allowed: Tensor) -> Tensor:
-        return cast(Tensor, self.norm(queries + self.multihead_attn(queries + position, level.keys, level.values, allowed)))
+        seen = self.multihead_attn(queries + position, level.keys, level.values, allowed)
+        return cast(Tensor, self.norm(queries + seen))
 
 
 class SelfAttentionLayer(nn.Module):
@@ -113,7 +115,7 @@ class Perceptron(nn.Module):
 
     def __init__(self, *widths: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(first, second) for first, second in zip(widths[:-1], widths[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(first, second) for first, second in pairwise(widths))
 
     def forward(self, features: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
@@ -124,13 +126,14 @@ class Perceptron(nn.Module):
 class MaskDecoder(nn.Module):
     """Let Q queries per instruction look at the pixel maps, coarse to fine in turn, each only where its own mask is.
 
-    Before the first layer and after each layer, with d the normalised queries: score logit = SEG_proj(d) . score_embedding,
-    mask logits = mask_embed(d) . mask_features. The next layer's queries attend where their mask, resized to that
-    level, has sigmoid >= 0.5, or everywhere if that is nowhere. Only the last prediction is the answer; the others
-    are for deep supervision. Paper: arXiv:2112.01527.
+    Before the first layer and after each layer, with d the normalised queries: score logit = SEG_proj(d) . score
+    embedding, mask logits = mask_embed(d) . mask_features. The next layer's queries attend where their mask, resized
+    to that level, has sigmoid >= 0.5, or everywhere if that is nowhere. Only the last prediction is the answer; the
+    others are for deep supervision. Paper: arXiv:2112.01527.
 
-    Differs from the stock Mask2Former decoder, as the released weights do: the initial queries come from outside, and the score is
-    a dot product with the instruction's embedding; `query_feat` and `SEG_query_embed` stay in the state dict, unused and frozen.
+    Differs from the stock Mask2Former decoder, as the released weights do: the initial queries come from outside, and
+    the score is a dot product with the instruction's embedding. `query_feat` and `SEG_query_embed` stay in the state
+    dict, unused and frozen.
     """
 
     def __init__(
@@ -173,8 +176,8 @@ class MaskDecoder(nn.Module):
         """Return the predictions before the first and after each layer, or with `last_only` just the answer.
 
         `pixel` holds F frames, F a divisor of B: instruction b looks at frame b // (B / F), so that one frame serves
-        several instructions without being copied. With `last_only`, attention masks are computed at the size of the level that
-        they are for, which is equal up to rounding (resizing and the product with the mask embedding commute).
+        several instructions without being copied. With `last_only`, attention masks are computed at the size of the
+        level that they are for: equal up to rounding, as resizing and the product with the mask embedding commute.
         """
         self._check(queries, pixel)
         levels = self._memory(pixel.multi_scale)
@@ -203,10 +206,13 @@ class MaskDecoder(nn.Module):
     def _check(self, queries: Tensor, pixel: PixelFeatures) -> None:
         batch, n_queries, _ = queries.shape
         if n_queries != self.query_embed.num_embeddings:
-            raise InputError(f"the mask decoder got {n_queries} queries; it was built for {self.query_embed.num_embeddings}")
+            raise InputError(
+                f"the mask decoder got {n_queries} queries; expected {self.query_embed.num_embeddings}, as it was built"
+            )
         if batch % pixel.n_frames:
             raise InputError(
-                f"{batch} instructions do not share {pixel.n_frames} frames evenly; pick each one's frame with PixelFeatures.rows"
+                f"{batch} instructions do not share {pixel.n_frames} frames evenly; "
+                "pick the frame of each with PixelFeatures.rows"
             )
 
     def _memory(self, maps: Sequence[Tensor]) -> list[Level]:

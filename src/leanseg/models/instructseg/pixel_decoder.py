@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import cast
 
 import torch
@@ -39,7 +40,8 @@ class PixelFeatures:
     def rows(self, index: Int[Tensor, " b"]) -> PixelFeatures:
         """Return the features of frames `index`, in that order; a frame may be named any number of times."""
         coarse, middle, fine = (level.index_select(0, index) for level in self.multi_scale)
-        return PixelFeatures(self.res5.index_select(0, index), (coarse, middle, fine), self.mask_features.index_select(0, index))
+        mask_features = self.mask_features.index_select(0, index)
+        return PixelFeatures(self.res5.index_select(0, index), (coarse, middle, fine), mask_features)
 
 
 class SinePosition(nn.Module):
@@ -73,8 +75,8 @@ class SinePosition(nn.Module):
         period = self.temperature ** (2 * torch.div(feature, 2, rounding_mode="floor") / self.n_features)
         halves = []
         for length in size:
-            position = torch.arange(1, length + 1, dtype=torch.float32, device=device) / (length + self.eps) * (2 * math.pi)
-            angle = position[:, None] / period
+            position = torch.arange(1, length + 1, dtype=torch.float32, device=device)
+            angle = (position / (length + self.eps) * (2 * math.pi))[:, None] / period
             halves.append(torch.stack((angle[:, 0::2].sin(), angle[:, 1::2].cos()), dim=2).flatten(1))
         y, x = halves
         height, width = size
@@ -93,30 +95,27 @@ def deformable_attention(
     out[b, q, head] = sum over levels l and points p of weights * bilinear(value of level l and head, location).
     `value` holds the levels one after another in raster order; locations are (x, y) in [0, 1] of a level, pixel centres
     at (i + 0.5) / size (align_corners False). Cost O(B Q heads L P d), memory O(B Q heads L P) beside the output:
-    the four corners of all samples are one weighted embedding bag, so that no sample is ever stored. Paper: arXiv:2010.04159.
+    the four corners of all samples are one weighted embedding bag, so no sample is ever stored. Paper: arXiv:2010.04159.
     """
     batch, n_tokens, n_heads, width = value.shape
-    extent = torch.tensor([(w, h) for h, w in sizes], device=value.device)
-    starts = torch.tensor([0, *(h * w for h, w in sizes[:-1])], device=value.device).cumsum(0)
-    pixel = locations * extent.to(locations.dtype)[:, None] - 0.5
-    low = pixel.floor()
-    fraction = pixel - low
-    # Far outside, an index would not fit its integer type; such corners have zero weight wherever they are.
-    low = torch.minimum(low.clamp(min=-2), extent[:, None].to(low.dtype) + 1).long()
-    base = torch.arange(batch, device=value.device)[:, None] * n_tokens + starts  # (B, L)
-    head = torch.arange(n_heads, device=value.device)[:, None, None]
+    n_queries, device = locations.shape[1], value.device
+    index_type = torch.int32 if batch * n_tokens * n_heads < 2**31 else torch.int64
+    extent = torch.tensor(sizes, dtype=index_type, device=device)
+    lengths = [h * w for h, w in sizes]
+    starts = torch.tensor([0, *accumulate(lengths[:-1])], dtype=index_type, device=device)
+    height, width_of = extent[:, :1], extent[:, 1:]
+    columns, column_shares = _neighbours(locations[..., 0], width_of)
+    lines, line_shares = _neighbours(locations[..., 1], height)
+    first = torch.arange(batch, dtype=index_type, device=device)[:, None] * n_tokens + starts  # (B, L)
+    head = torch.arange(n_heads, dtype=index_type, device=device)[:, None, None]
+    origin = first[:, None, None, :, None] * n_heads + head
     rows, shares = [], []
-    for dy in (0, 1):
-        for dx in (0, 1):
-            corner = low + torch.tensor([dx, dy], device=value.device)
-            inside = ((corner >= 0) & (corner < extent[:, None])).all(-1)
-            x, y = torch.minimum(corner.clamp(min=0), extent[:, None] - 1).unbind(-1)
-            token = base[:, None, None, :, None] + y * extent[:, :1] + x
-            rows.append(token * n_heads + head)
-            share_x = fraction[..., 0] if dx else 1 - fraction[..., 0]
-            share_y = fraction[..., 1] if dy else 1 - fraction[..., 1]
-            shares.append(share_x * share_y * weights * inside)
-    n_queries = locations.shape[1]
+    for line, line_share in zip(lines, line_shares, strict=True):
+        line_origin = origin + line * (width_of * n_heads)
+        line_weight = line_share * weights
+        for column, column_share in zip(columns, column_shares, strict=True):
+            rows.append(line_origin + column * n_heads)
+            shares.append(line_weight * column_share)
     bags = F.embedding_bag(
         torch.stack(rows, dim=-1).view(batch * n_queries * n_heads, -1),
         value.reshape(batch * n_tokens * n_heads, width),
@@ -126,8 +125,23 @@ def deformable_attention(
     return bags.view(batch, n_queries, n_heads * width)
 
 
+def _neighbours(location: Tensor, extent: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return the two pixels around each location on one axis and their linear shares; a pixel outside has share 0."""
+    # Beyond one pixel outside nothing changes, and an index far outside would not fit its integer type.
+    pixel = torch.minimum((location * extent - 0.5).clamp(min=-2), (extent + 1).to(location.dtype))
+    low = pixel.detach().floor()
+    upper_share = pixel - low
+    index = low.to(extent.dtype)
+    following = index + 1
+    last = extent - 1
+    low_share = (1 - upper_share) * ((index >= 0) & (index <= last))
+    upper_share = upper_share * ((following >= 0) & (following <= last))
+    pixels = (torch.minimum(index.clamp(min=0), last), torch.minimum(following.clamp(min=0), last))
+    return pixels, (low_share, upper_share)
+
+
 class DeformableAttention(nn.Module):
-    """Attention of every pixel to a few learned offsets around itself on every level. Shapes: (B, S, C) -> (B, S, C)."""
+    """Attention of each pixel to a few learned offsets around itself on every level. Shapes: (B, S, C) -> (B, S, C)."""
 
     def __init__(self, *, dim: int, n_heads: int, n_points: int = 4, n_levels: int = N_LEVELS) -> None:
         super().__init__()
@@ -170,10 +184,11 @@ class DeformableAttention(nn.Module):
         # Sampling positions need float32: bfloat16 cannot tell the pixels of a large map apart.
         values = self.value_proj(value).float().view(batch, -1, n_heads, dim // n_heads)
         offsets = self.sampling_offsets(query).float().view(batch, n_queries, n_heads, n_levels, n_points, 2)
-        weights = self.attention_weights(query).float().view(batch, n_queries, n_heads, n_levels * n_points).softmax(-1)
+        weights = self.attention_weights(query).float().view(batch, n_queries, n_heads, -1).softmax(-1)
+        weights = weights.unflatten(-1, (n_levels, n_points))
         extent = torch.tensor([(w, h) for h, w in sizes], dtype=torch.float32, device=query.device)
         locations = reference.float()[:, :, None, :, None] + offsets / extent[:, None]
-        sampled = deformable_attention(values, sizes, locations, weights.view(batch, n_queries, n_heads, n_levels, n_points))
+        sampled = deformable_attention(values, sizes, locations, weights)
         return cast(Tensor, self.output_proj(sampled.to(query.dtype)))
 
 
@@ -229,9 +244,9 @@ def pixel_centres(sizes: Sequence[Size], device: torch.device) -> Float[Tensor, 
 
 
 class PixelDecoder(nn.Module):
-    """Refine Swin's maps at strides 32, 16, 8 by deformable attention and make the stride-4 map that masks are read from.
+    """Refine the maps at strides 32, 16, 8 by deformable attention and make the stride-4 map that masks are read from.
 
-    Shapes: res2..res5 (B, C_i, H_i, W_i) -> mask_features (B, mask_dim, H_2, W_2) and [stride 32, 16, 8] of `dim` channels.
+    Shapes: res2..res5 (B, C_i, H_i, W_i) -> mask features (B, mask_dim, H_2, W_2) and [stride 32, 16, 8], `dim` wide each.
     Papers: arXiv:2112.01527, arXiv:2010.04159.
 
     Differs from the stock Mask2Former pixel decoder, as the released weights do: the lateral has a ReLU, and both
@@ -251,9 +266,13 @@ class PixelDecoder(nn.Module):
     ) -> None:
         super().__init__()
         if len(in_channels) != 4:
-            raise WeightsError(f"the pixel decoder got channels {list(in_channels)}; expected those of res2, res3, res4, res5")
+            raise WeightsError(
+                f"the pixel decoder got channels {list(in_channels)}; expected four, of res2, res3, res4, res5"
+            )
         if dim % GROUPS:
-            raise WeightsError(f"the pixel decoder is {dim} channels wide; its group norms need a multiple of {GROUPS}")
+            raise WeightsError(
+                f"the pixel decoder is {dim} channels wide; expected a multiple of {GROUPS}, which its group norms need"
+            )
         res2, *coarser = in_channels
         self.input_proj = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channels, dim, 1), nn.GroupNorm(GROUPS, dim)) for channels in reversed(coarser)

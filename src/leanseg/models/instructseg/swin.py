@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -9,29 +10,35 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from transformers import SwinBackbone, SwinConfig
+from transformers.models.swin.modeling_swin import SwinRelativePositionBias
 
 from leanseg.errors import WeightsError
 from leanseg.shapes import Float
 
 STAGES = ("stage1", "stage2", "stage3", "stage4")
 
-# Fixed part of the map between the released names and those of transformers; regular expressions, released name first.
+_BLOCK = r"layers\.(\d+)\.blocks\.(\d+)\."
+_OUR_BLOCK = r"backbone.swin.encoder.layers.\1.blocks.\2."
+_OUR_TABLE = r"attention.relative_position_bias.relative_position_bias_table"
+# Renamed one to one: regular expression of the released name, and our name. Split or numbered anew: the patterns below.
 _RENAMES: tuple[tuple[str, str], ...] = (
     (r"patch_embed\.proj\.(weight|bias)", r"backbone.swin.embeddings.patch_embeddings.projection.\1"),
     (r"patch_embed\.norm\.(weight|bias)", r"backbone.swin.embeddings.norm.\1"),
-    (r"layers\.(\d+)\.blocks\.(\d+)\.norm1\.(weight|bias)", r"backbone.swin.encoder.layers.\1.blocks.\2.layernorm_before.\3"),
-    (r"layers\.(\d+)\.blocks\.(\d+)\.norm2\.(weight|bias)", r"backbone.swin.encoder.layers.\1.blocks.\2.layernorm_after.\3"),
-    (r"layers\.(\d+)\.blocks\.(\d+)\.attn\.proj\.(weight|bias)", r"backbone.swin.encoder.layers.\1.blocks.\2.attention.o_proj.\3"),
+    (_BLOCK + r"norm1\.(weight|bias)", _OUR_BLOCK + r"layernorm_before.\3"),
+    (_BLOCK + r"norm2\.(weight|bias)", _OUR_BLOCK + r"layernorm_after.\3"),
+    (_BLOCK + r"attn\.proj\.(weight|bias)", _OUR_BLOCK + r"attention.o_proj.\3"),
+    (_BLOCK + r"attn\.relative_position_bias_table", _OUR_BLOCK + _OUR_TABLE),
+    (_BLOCK + r"mlp\.fc([12])\.(weight|bias)", _OUR_BLOCK + r"mlp.fc\3.\4"),
     (
-        r"layers\.(\d+)\.blocks\.(\d+)\.attn\.relative_position_bias_table",
-        r"backbone.swin.encoder.layers.\1.blocks.\2.attention.relative_position_bias.relative_position_bias_table",
+        r"layers\.(\d+)\.downsample\.(reduction|norm)\.(weight|bias)",
+        r"backbone.swin.encoder.layers.\1.downsample.\2.\3",
     ),
-    (r"layers\.(\d+)\.blocks\.(\d+)\.mlp\.fc([12])\.(weight|bias)", r"backbone.swin.encoder.layers.\1.blocks.\2.mlp.fc\3.\4"),
-    (r"layers\.(\d+)\.downsample\.(reduction|norm)\.(weight|bias)", r"backbone.swin.encoder.layers.\1.downsample.\2.\3"),
 )
-_QKV = re.compile(r"layers\.(\d+)\.blocks\.(\d+)\.attn\.qkv\.(weight|bias)")
-_PROJECTION = re.compile(r"backbone\.swin\.encoder\.layers\.(\d+)\.blocks\.(\d+)\.attention\.([qkv])_proj\.(weight|bias)")
+_QKV = re.compile(_BLOCK + r"attn\.qkv\.(weight|bias)")
+_PROJECTION = re.compile(r"backbone\.swin\.encoder\." + _BLOCK + r"attention\.([qkv])_proj\.(weight|bias)")
 _STAGE_NORM = re.compile(r"norm([0-3])\.(weight|bias)")
+_OUR_STAGE_NORM = re.compile(r"backbone\.hidden_states_norms\.stage([1-4])\.(weight|bias)")
+_TABLE_SUFFIX = "attn.relative_position_bias_table"
 _INDEX_SUFFIX = "attn.relative_position_index"
 
 
@@ -47,12 +54,11 @@ class SwinFeatures(NamedTuple):
 class Swin(nn.Module):
     """Turn normalised pixels into four feature maps.
 
-    Shapes: pixels (B, 3, S, S) -> `SwinFeatures`, (B, embed_dim * 2**i, S / 2**(i + 2), S / 2**(i + 2)) for i in 0..3, rounded up.
-    Feature maps are padded to multiples of the window; heads and depths are given per stage.
-    Paper: arXiv:2103.14030.
+    Shapes: pixels (B, 3, H, W) -> map i of 0..3 is (B, embed_dim * 2**i, H / 2**(i + 2), W / 2**(i + 2)),
+    rounded up. Inside, maps are padded to multiples of the window. Paper: arXiv:2103.14030.
 
-    Differs from transformers' `SwinBackbone`: no final layer norm (released weights have none and nothing reads it), and
-    no stochastic depth unless asked for.
+    Differs from transformers' `SwinBackbone`: no final layer norm (the released weights have none, nothing reads it),
+    and no stochastic depth unless asked for.
     """
 
     def __init__(
@@ -68,7 +74,9 @@ class Swin(nn.Module):
     ) -> None:
         super().__init__()
         if len(depths) != 4 or len(n_heads) != 4:
-            raise WeightsError(f"Swin has depths {list(depths)} and heads {list(n_heads)}; expected four numbers each, one per stage")
+            raise WeightsError(
+                f"Swin got depths {list(depths)} and heads {list(n_heads)}; expected four numbers each, one per stage"
+            )
         config = SwinConfig(
             embed_dim=embed_dim,
             depths=list(depths),
@@ -86,9 +94,16 @@ class Swin(nn.Module):
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> SwinFeatures:
         return SwinFeatures(*self.backbone(pixels).feature_maps)
 
+    def restore_buffers(self, device: torch.device) -> None:
+        """Recreate the buffers that no state dict holds, for a model built on the meta device and then filled."""
+        for module in self.modules():
+            if isinstance(module, SwinRelativePositionBias):
+                index = relative_position_index(window_size=module.window_size[0], device=device)
+                module.relative_position_index = index.flatten()
+
 
 def from_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a released Swin state dict (no prefix) to that of `Swin`; the joint qkv is split, position indices are dropped."""
+    """Rename a released Swin state dict (no prefix) to that of `Swin`: qkv is split, position indices are dropped."""
     result: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if name.endswith(_INDEX_SUFFIX):
@@ -105,7 +120,7 @@ def from_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a state dict of `Swin` to the released names; the inverse of `from_released`, position indices recreated."""
+    """Rename a state dict of `Swin` to the released names: the inverse of `from_released`, with position indices."""
     result: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if match := _PROJECTION.fullmatch(name):
@@ -116,14 +131,15 @@ def to_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             continue
         released = _rename_back(name)
         result[released] = tensor
-        if released.endswith("attn.relative_position_bias_table"):
-            index_name = released.replace("relative_position_bias_table", "relative_position_index")
-            result[index_name] = relative_position_index(window_size=round((tensor.shape[0] ** 0.5 + 1) / 2), device=tensor.device)
+        if released.endswith(_TABLE_SUFFIX):
+            window_size = (math.isqrt(tensor.shape[0]) + 1) // 2
+            index = relative_position_index(window_size=window_size, device=tensor.device)
+            result[released.removesuffix(_TABLE_SUFFIX) + _INDEX_SUFFIX] = index
     return result
 
 
 def relative_position_index(*, window_size: int, device: torch.device | None = None) -> Tensor:
-    """Return which row of the bias table each pair of tokens of a window reads; (window_size**2, window_size**2) int64."""
+    """Return the row of the bias table that each pair of a window's tokens reads; (window_size**2, window_size**2) int64."""
     steps = torch.arange(window_size, device=device)
     y, x = (axis.flatten() for axis in torch.meshgrid(steps, steps, indexing="ij"))
     dy = y[:, None] - y[None, :] + window_size - 1
@@ -135,12 +151,13 @@ def _rename(name: str) -> str:
     for released, ours in _RENAMES:
         if match := re.fullmatch(released, name):
             return match.expand(ours)
-    raise WeightsError(f"{name!r} is no name of a released Swin state dict; pass the tensors of the Swin alone, without a prefix")
+    raise WeightsError(
+        f"{name!r} is no name of a released Swin state dict; pass the tensors of the Swin alone, without a prefix"
+    )
 
 
 def _rename_back(name: str) -> str:
-    stage = re.fullmatch(r"backbone\.hidden_states_norms\.stage([1-4])\.(weight|bias)", name)
-    if stage:
+    if stage := _OUR_STAGE_NORM.fullmatch(name):
         return f"norm{int(stage[1]) - 1}.{stage[2]}"
     plain = (
         name.removeprefix("backbone.swin.")
