@@ -41,7 +41,7 @@ class Selection:
         if bool((self.indices[:, 1:] <= self.indices[:, :-1]).any()):
             raise SelectionError("indices must be unique and ascending in every row; sort them, and give `order` apart")
         if self.order is not None:
-            _check_index_tensor("order", self.order, tuple(self.indices.shape))
+            _check_index_tensor("order", self.order, (self.batch, self.k))
             if not torch.equal(self.order.sort(dim=1).values, self.indices):
                 raise SelectionError("order must hold exactly the kept indices, each once, in the order of picking")
         if self.owner is not None:
@@ -49,7 +49,7 @@ class Selection:
         if self.features is not None:
             if self.features.ndim != 3 or self.features.shape[:2] != self.indices.shape:
                 raise SelectionError(
-                    f"features has shape {tuple(self.features.shape)}; expected (B, K, D) = {(*self.indices.shape, 'D')}"
+                    f"features has shape {tuple(self.features.shape)}; expected ({self.batch}, {self.k}, D)"
                 )
             if not self.features.is_floating_point():
                 raise SelectionError(f"features is {self.features.dtype}; merged features must be floating point")
@@ -74,7 +74,7 @@ class Selection:
 
     @classmethod
     def stack(cls, rows: Sequence["Selection"]) -> Self:
-        """Put selections of the same N and K into one batch; `order`, `owner`, `features` stay where all rows have them."""
+        """Put selections of the same N and K into one batch; an optional field stays where all of them have it."""
         if not rows or len({(row.n_tokens, row.k) for row in rows}) != 1:
             raise SelectionError("stack needs one selection at least, all of the same n_tokens and the same count")
 
@@ -129,7 +129,7 @@ class Selection:
         return values.gather(1, _widened(self.indices, values))
 
     def apply(self, values: Float[Tensor, "b *rest"]) -> Float[Tensor, "b *kept"]:
-        """Return what enters the model instead of `values` (B, N, D): the merged features if there are any, else `gather`."""
+        """Return what enters the model instead of `values` (B, N, D): merged features if there are any, else `gather`."""
         if self.features is None:
             return self.gather(values)
         self._check_rows("values", values, self.n_tokens, "N")
@@ -164,7 +164,7 @@ class Selection:
         return padded.gather(1, _widened(torch.where(self.owner < 0, self.k, self.owner), padded))
 
     def scatter(self, kept: Shaped[Tensor, "b *rest"], base: Shaped[Tensor, "b *all"]) -> Shaped[Tensor, "b *all"]:
-        """Write the kept rows (B, K, ...) into a copy of `base` (B, N, ...): reactivation of the tokens that were frozen."""
+        """Write the kept rows (B, K, ...) into a copy of `base` (B, N, ...): reactivation of the frozen tokens."""
         self._check_rows("kept", kept, self.k, "K")
         self._check_rows("base", base, self.n_tokens, "N")
         if kept.shape[2:] != base.shape[2:] or kept.dtype != base.dtype:
@@ -236,7 +236,7 @@ class Selection:
         return type(self).from_order(self.order[:, :k].contiguous(), self.n_tokens)
 
     def to_json(self) -> dict[str, Any]:
-        """Return `n_tokens`, `k`, `indices` and, where there are any, `order` and `owner` as plain lists, one per row."""
+        """Return `n_tokens`, `k`, `indices` and, if there are any, `order` and `owner` as plain lists, one per row."""
         result: dict[str, Any] = {"n_tokens": self.n_tokens, "k": self.k, "indices": self.indices.tolist()}
         for name in ("order", "owner"):
             part = getattr(self, name)

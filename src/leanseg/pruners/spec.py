@@ -29,8 +29,8 @@ def pruner(spec: str, *, keep_ratio: float | None = None, allow_files: bool = Tr
     `mine.py:Mine(keep_ratio=0.2)` takes the class `Mine` from a file, which RUNS that file: leave it off for anything
     that comes from a network, a record or a configuration file.
 
-    >>> pruner("evtp(tau=2)", keep_ratio=0.1)
-    EVTP(keep_ratio=0.1, tau=2, spatial_weight=None, lambda_rule='inverse_std', normalize='center_scale', start='mean', seed=0)
+    >>> pruner("random(seed=3)", keep_ratio=0.1)
+    Random(keep_ratio=0.1, seed=3)
     """
     if not isinstance(spec, str):
         raise SpecError(f"a pruner spec is a string, not {type(spec).__name__}; {_GRAMMAR}")

@@ -58,6 +58,6 @@ def _pick(
         top = nearest.amax(dim=1, keepdim=True)
         picks.append(picked)
         tops.append(top)
-        # argmax takes the first of equals; a picked point (-1) never ties, since the best is never negative before the end.
+        # argmax takes the first of equals; a picked point (-1) never ties, as the best is not negative before the end.
         picked = (nearest >= top - TIE * top.abs()).to(torch.uint8).argmax(dim=1)
     return torch.stack(picks, dim=1), torch.cat(tops, dim=1).clamp_min(0.0).sqrt()
