@@ -95,7 +95,7 @@ def deformable_attention(
     out[b, q, head] = sum over levels l and points p of weights * bilinear(value of level l and head, location).
     `value` holds the levels one after another in raster order; locations are (x, y) in [0, 1] of a level, pixel centres
     at (i + 0.5) / size (align_corners False). Cost O(B Q heads L P d), memory O(B Q heads L P) beside the output:
-    the four corners of all samples are one weighted embedding bag, so no sample is ever stored. Paper: arXiv:2010.04159.
+    all samples' four corners are one weighted embedding bag, so no sample is ever stored. Paper: arXiv:2010.04159.
     """
     batch, n_tokens, n_heads, width = value.shape
     n_queries, device = locations.shape[1], value.device
@@ -246,7 +246,7 @@ def pixel_centres(sizes: Sequence[Size], device: torch.device) -> Float[Tensor, 
 class PixelDecoder(nn.Module):
     """Refine the maps at strides 32, 16, 8 by deformable attention and make the stride-4 map that masks are read from.
 
-    Shapes: res2..res5 (B, C_i, H_i, W_i) -> mask features (B, mask_dim, H_2, W_2) and [stride 32, 16, 8], `dim` wide each.
+    Shapes: res2..res5 (B, C_i, H_i, W_i) -> mask features (B, mask_dim, H_2, W_2) and [stride 32, 16, 8].
     Papers: arXiv:2112.01527, arXiv:2010.04159.
 
     Differs from the stock Mask2Former pixel decoder, as the released weights do: the lateral has a ReLU, and both

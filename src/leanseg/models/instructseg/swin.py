@@ -139,7 +139,7 @@ def to_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def relative_position_index(*, window_size: int, device: torch.device | None = None) -> Tensor:
-    """Return the row of the bias table that each pair of a window's tokens reads; (window_size**2, window_size**2) int64."""
+    """Return which row of the bias table each pair of tokens reads; (window_size**2, window_size**2) int64."""
     steps = torch.arange(window_size, device=device)
     y, x = (axis.flatten() for axis in torch.meshgrid(steps, steps, indexing="ij"))
     dy = y[:, None] - y[None, :] + window_size - 1
