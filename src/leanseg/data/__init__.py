@@ -1,0 +1,5 @@
+"""Samples and where they come from: generated scenes, and readers and writers of the public data sets' layouts."""
+
+from leanseg.data.sample import Dataset, Sample
+
+__all__ = ["Dataset", "Sample"]

@@ -1,0 +1,23 @@
+"""The generated benchmark: scenes and clips of emoji with exact masks, instructions and pinned splits."""
+
+from leanseg.data.scenes.generate import generate_scene
+from leanseg.data.scenes.scene import (
+    EXTRA_KINDS,
+    KINDS,
+    ClipScene,
+    Scene,
+    SceneInstruction,
+    SceneObject,
+    SceneOptions,
+)
+
+__all__ = [
+    "EXTRA_KINDS",
+    "KINDS",
+    "ClipScene",
+    "Scene",
+    "SceneInstruction",
+    "SceneObject",
+    "SceneOptions",
+    "generate_scene",
+]
