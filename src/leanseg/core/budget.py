@@ -6,7 +6,7 @@ from numbers import Real
 from leanseg.errors import BudgetError
 
 
-def check_ratio(keep_ratio: float) -> float:
+def check_ratio(keep_ratio: object) -> float:
     """Return `keep_ratio` as a float if it lies in (0, 1]; raise `BudgetError` otherwise."""
     if isinstance(keep_ratio, bool) or not isinstance(keep_ratio, Real):
         raise BudgetError(
@@ -19,7 +19,7 @@ def check_ratio(keep_ratio: float) -> float:
     return ratio
 
 
-def keep_count(n: int, keep_ratio: float, dropped: bool = False) -> int:
+def keep_count(n: int, keep_ratio: float | int, dropped: bool = False) -> int:
     """Return how many of `n` tokens stay at `keep_ratio`.
 
     Python's round of `keep_ratio * n`, at least 1. With `dropped=True` what is dropped is rounded down instead, as the

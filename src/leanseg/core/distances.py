@@ -23,11 +23,11 @@ def centred(points: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], float]:
 
     Neither changes which point is farthest; both keep the inner products from cancelling or overflowing.
     """
-    wide = points.detach().to(torch.float64)
-    peak = float(wide.abs().max())
-    unit = wide / peak if peak > 0.0 else wide
-    around = unit - unit.mean(dim=0)
-    return around, peak if peak > 0.0 else 1.0
+    detached = points.detach()
+    peak = float(detached.abs().amax())
+    scale = peak if peak > 0.0 else 1.0
+    unit = detached.to(torch.float64) / scale
+    return unit.sub_(unit.mean(dim=0)), scale
 
 
 def nearest_kept(points: Float[Tensor, "n d"], kept: Float[Tensor, "k d"]) -> Float[Tensor, "n"]:

@@ -63,7 +63,7 @@ class JointSpace:
         if device.type == "mps":  # has no float64
             features = features.cpu()
         coordinates = tokens.grid.coordinates(torch.float64, features.device)
-        rows = [self._embed_row(row.to(torch.float64), coordinates) for row in features]
+        rows = [self._embed_row(row, coordinates) for row in features]
         points, weights, deviations = (torch.stack(parts) for parts in zip(*rows, strict=True))
         return Embedding(points, weights, deviations)
 
@@ -72,7 +72,6 @@ class JointSpace:
     ) -> tuple[Float[Tensor, "n e"], Float[Tensor, ""], Float[Tensor, ""]]:
         values, deviation = self._normalized(features)
         flat = deviation < EPSILON
-        values = torch.where(flat, 0.0, values)
         weight = deviation.new_full((), 0.0 if self.spatial_weight is None else self.spatial_weight)
         if self.spatial_weight is None:
             sigma_c = _spread(coordinates).clamp_min(EPSILON)
@@ -86,24 +85,29 @@ class JointSpace:
         return torch.cat([values, weight * coordinates], dim=1), weight, deviation
 
     def _normalized(self, features: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, ""]]:
-        """Return v, and sigma_f: how far the tokens differ, relative to their size."""
+        """Return v, zero where the tokens do not differ, and sigma_f: how far they differ, relative to their size."""
+        n_tokens, width = features.shape
         # Scaled to a largest entry of 1 first, so that squares neither overflow nor vanish.
-        peak = features.abs().max()
-        unit = features / torch.where(peak > 0.0, peak, 1.0)
+        peak = features.abs().amax().to(torch.float64)
+        unit = features.to(torch.float64) / torch.where(peak > 0.0, peak, 1.0)
         if self.normalize == "l2":
             unit = unit / unit.norm(dim=1, keepdim=True).clamp_min(1e-12)
+            size = torch.ones_like(peak)
         else:
-            rms = unit.square().sum(dim=1).mean().sqrt()
-            unit = unit / torch.where(rms > 0.0, rms, 1.0)
+            rms = unit.norm() / n_tokens**0.5
+            size = torch.where(rms > 0.0, rms, 1.0)
         around = unit - unit.mean(dim=0)
-        deviation = around.square().sum(dim=1).mean().sqrt()
-        if self.normalize == "center_scale":
-            return around / deviation.clamp_min(EPSILON), deviation
+        spread = around.norm() / n_tokens**0.5
+        deviation = spread / size
+        flat = deviation < EPSILON
         if self.normalize == "l2":
-            return around, deviation
-        channel = around.square().mean(dim=0).sqrt()
-        scored = torch.where(channel < EPSILON / features.shape[1] ** 0.5, 0.0, around / channel.clamp_min(1e-300))
-        return scored / features.shape[1] ** 0.5, deviation
+            return around * torch.where(flat, 0.0, 1.0), deviation
+        if self.normalize == "center_scale":
+            return around * torch.where(flat, 0.0, 1.0 / spread), deviation
+        channel = around.norm(dim=0) / n_tokens**0.5
+        # A channel that does not vary says nothing, rather than its rounding noise.
+        still = flat | (channel < EPSILON * size / width**0.5)
+        return around * torch.where(still, 0.0, 1.0 / (channel * width**0.5)), deviation
 
 
 def grid_spread(grid: Grid) -> float:

@@ -129,7 +129,7 @@ class Selection:
         return values.gather(1, _widened(self.indices, values))
 
     def apply(self, values: Float[Tensor, "b *rest"]) -> Float[Tensor, "b *kept"]:
-        """Return what enters the model instead of `values` (B, N, D): merged features if there are any, else `gather`."""
+        """Return what enters the model instead of `values` (B, N, D): the merged features if any, else `gather`."""
         if self.features is None:
             return self.gather(values)
         self._check_rows("values", values, self.n_tokens, "N")

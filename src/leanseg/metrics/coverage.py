@@ -42,10 +42,10 @@ class InformationBound:
 
         H(X | X_S) <= M (D / 2) log(2 pi e delta^2 / D) = `conditional_entropy`,
 
-    and I(X; X_S) >= H(X) - `conditional_entropy`: a smaller radius, a larger lower bound. H(X) itself is unknown. Knowing
-    nothing but the tokens' variance (1 in v), the same argument bounds it by `reference_entropy`, with 1 in the place of
-    delta. `gain` = `reference_entropy` - `conditional_entropy` = -M D log delta is by how much keeping S tightens what
-    can be said; it is the number to compare between selections of the same tokens.
+    and I(X; X_S) >= H(X) - `conditional_entropy`: a smaller radius, a larger lower bound. H(X) itself is unknown.
+    Knowing nothing but the tokens' variance (1 in v), the same argument bounds it by `reference_entropy`, with 1 in the
+    place of delta. `gain` = `reference_entropy` - `conditional_entropy` = -M D log delta is by how much keeping S
+    tightens what can be said; it is the number to compare between selections of the same tokens.
 
     `vacuous` where delta >= 1: the selection then bounds a token no better than the mean of all tokens does, and the
     statement is empty. It is so for most small budgets on high-dimensional features. Entropies are differential: they
@@ -88,7 +88,7 @@ def coverage(tokens: VisualTokens, selection: Selection, space: JointSpace | Non
 
 
 def information_bound(tokens: VisualTokens, selection: Selection) -> InformationBound:
-    """Bound what the kept tokens leave unknown of all tokens, from the feature covering radius; see `InformationBound`."""
+    """Bound what the kept tokens leave unknown, from the feature covering radius; see `InformationBound`."""
     _check(tokens, selection)
     values = JointSpace(spatial_weight=0.0).embed(tokens).features
     indices = selection.indices.to(values.device)

@@ -28,7 +28,7 @@ def jaccard(gt: npt.ArrayLike, pred: npt.ArrayLike, void: npt.ArrayLike | None =
 
 
 class _Overlap:
-    """Intersections and unions of masks in pixels, kept as integers: any partition, merged in any order, is the same."""
+    """Intersections and unions in pixels, kept as integers: any partition, merged in any order, is the same."""
 
     def __init__(self, intersections: Iterable[int] = (), unions: Iterable[int] = ()) -> None:
         self.intersections = [int(count) for count in intersections]
@@ -58,8 +58,8 @@ class GIoU:
     """Mean over masks of IoU = I / (U + 1e-5), and 1 where both masks are empty (LISA's gIoU).
 
     A target that is empty while the prediction is not scores 0, and the other way round. Pixels of `ignore` count in
-    neither mask. Differs from LISA: exact integer counts instead of float32 sums, and no 1e-5 in the divisor of the mean,
-    which LISA's reduction over processes adds; the difference is below 2e-5.
+    neither mask. Differs from LISA: exact integer counts instead of float32 sums, and no 1e-5 in the divisor of the
+    mean, which LISA's reduction over processes adds; the difference is below 2e-5.
     """
 
     def __init__(self) -> None:
@@ -162,7 +162,7 @@ def _mask(name: str, value: npt.ArrayLike, binary: bool) -> Mask:
         raise InputError(f"{name} is {array.dtype} {array.shape}; expected a mask (..., H, W)")
     if binary and array.dtype.kind != "b" and bool(((array != 0) & (array != 1)).any()):
         raise InputError(
-            f"{name} holds values other than 0 and 1; threshold a soft mask, and give a label of 255 as ignore=gt == 255"
+            f"{name} holds values other than 0 and 1; threshold a soft mask; give a label 255 as ignore=gt == 255"
         )
     return array.astype(bool)
 

@@ -43,8 +43,8 @@ def paired_bootstrap(
 ) -> Interval:
     """Return the mean of a - b over pairs with its interval, and the two-sided p of "no difference".
 
-    Pairs are resampled together, so that what both share (hard and easy samples) cancels. p = twice the smaller share of
-    resampled means on either side of 0, counted with the +1 that keeps it above 0; at most 1.
+    Pairs are resampled together, so that what both share (hard and easy samples) cancels. p = twice the smaller share
+    of resampled means on either side of 0, counted with the +1 that keeps it above 0; at most 1.
     """
     first, second = _sample("a", a), _sample("b", b)
     if first.shape != second.shape:

@@ -38,7 +38,7 @@ def first_pick(start: int | str, seed: int, tokens: VisualTokens, points: Float[
             picks.append(draw[0].to(points.device))
             continue
         wide = row.to(torch.float64)
-        distance = (wide - wide.mean(dim=0)).square().sum(dim=1)
+        distance = (wide - wide.mean(dim=0)).norm(dim=1)
         # A hair of slack, so that tokens which tie on paper (the four around a grid's centre) tie here too.
         slack = 1e-12 * distance.max()
         best = distance <= distance.min() + slack if start == "mean" else distance >= distance.max() - slack
