@@ -16,9 +16,10 @@ from leanseg.core.selection import Selection
 class Segmentation:
     """The answer to one instruction on a clip of T frames (T = 1 for an image), in the frames' own size.
 
-    `masks` (T, H, W) bool, `scores` (T,) in [0, 1] (class probability times mask quality of the winning query), `selections`
-    one per frame (batch 1; empty where no token was chosen by a pruner), `coverage` one mapping per frame or empty, `timings`
-    seconds per stage, `protocol` what another person needs to repeat it: model, pruner, site, position_ids, template, task.
+    `masks` (T, H, W) bool, `scores` (T,) in [0, 1] (class probability times mask quality of the winning query),
+    `selections` one per frame (batch 1; empty where no token was chosen by a pruner), `coverage` one mapping per frame
+    or empty, `timings` seconds per stage, `protocol` what another person needs to repeat it: model, pruner, site,
+    position_ids, template, task.
     """
 
     masks: NDArray[np.bool_]
@@ -75,4 +76,6 @@ def decode_mask(encoded: Mapping[str, Any]) -> NDArray[np.bool_]:
     """Return the mask (H, W) of `encode_mask`'s result."""
     from pycocotools import mask as coco
 
-    return np.asarray(coco.decode({"size": list(encoded["size"]), "counts": encoded["counts"].encode("ascii")}), dtype=bool)
+    return np.asarray(
+        coco.decode({"size": list(encoded["size"]), "counts": encoded["counts"].encode("ascii")}), dtype=bool
+    )

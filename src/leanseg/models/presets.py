@@ -1,4 +1,4 @@
-"""The sizes that come with a name: `full` is the release, `nano` the small trained model of this package, `tiny` is for tests."""
+"""The sizes that have a name: `full` is the release, `nano` this package's small trained model, `tiny` is for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sequence that the language model reads: text, temporal tokens, image tokens, instruction and mask tokens in one row."""
+"""The row that the language model reads: text, temporal tokens, image tokens, instruction and mask tokens."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ POSITION_IDS: tuple[PositionIds, ...] = ("compact", "original")
 class TokenSequence:
     """One assembled row of length L; `*_rows` say where the mask, instruction and image tokens stand in it.
 
-    `attend` is the release's mask: its padding id equals its end-of-text id, so the last row is False. Nothing that is read
-    depends on it, because the model is causal.
+    `attend` is the release's mask: its padding id equals its end-of-text id, so the last row is False. Nothing that is
+    read depends on it, because the model is causal.
     """
 
     embeds: Float[Tensor, "length d"]
@@ -36,7 +36,7 @@ class TokenSequence:
 
 @dataclass(frozen=True, eq=False)
 class LanguageStates:
-    """What the mask side reads of the language model: projected mask tokens and, per row, the instruction tokens' states."""
+    """What the mask side reads of the language model: mask tokens, projected, and each instruction's tokens."""
 
     queries: Float[Tensor, "b q c"]
     refer: list[Tensor]
@@ -52,7 +52,7 @@ class ImagePositions:
     n_tokens: int | None = None
 
     def resolve(self, count: int) -> tuple[Int[Tensor, " k"], int]:
-        """Return offsets of the `count` image tokens from the first position, and the positions that the image takes."""
+        """Return the offsets of `count` image tokens from the first one, and how many positions the image takes."""
         if self.mode not in POSITION_IDS:
             raise InputError(unknown_name("position_ids", self.mode, POSITION_IDS))
         if self.mode == "compact":
@@ -68,7 +68,9 @@ class ImagePositions:
         return kept, total
 
 
-def assemble_sequence(prompt: Prompt, parts: dict[int, Tensor], text: Tensor, positions: ImagePositions) -> TokenSequence:
+def assemble_sequence(
+    prompt: Prompt, parts: dict[int, Tensor], text: Tensor, positions: ImagePositions
+) -> TokenSequence:
     """Put `parts` (placeholder id -> rows) and the `text` rows (one per non-placeholder id) in the prompt's order."""
     rows: list[Tensor] = []
     places: list[Tensor] = []
@@ -79,7 +81,9 @@ def assemble_sequence(prompt: Prompt, parts: dict[int, Tensor], text: Tensor, po
         if run[0] in parts:
             part = parts[run[0]]
             starts[run[0]] = length
-            offsets, taken = positions.resolve(len(part)) if run[0] == IMAGE_ID else (torch.arange(len(part)), len(part))
+            offsets, taken = (
+                positions.resolve(len(part)) if run[0] == IMAGE_ID else (torch.arange(len(part)), len(part))
+            )
         else:
             part = text[text_used : text_used + len(run)]
             text_used += len(run)

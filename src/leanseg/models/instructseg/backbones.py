@@ -41,7 +41,10 @@ def run_vision_tower(
 
 
 def language_model(config: LanguageConfig) -> PhiModel:
-    """Build Phi-2 without a language head; the token ids in the release's config.json are PhiConfig's defaults and wrong."""
+    """Build Phi-2 without a language head.
+
+    The special token ids in the release's config.json are PhiConfig's defaults, not the tokenizer's; none is used.
+    """
     return PhiModel(
         PhiConfig(
             vocab_size=config.vocab_size,

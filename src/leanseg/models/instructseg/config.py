@@ -1,8 +1,8 @@
 """Sizes of InstructSeg as frozen data, read from and written to the release's config.json.
 
-The release's file holds the language model's sizes at its top level and SigLIP's under `vision_config`. The sizes of Swin,
-the mask modules and the two resamplers are constants of the released code; a model of other sizes keeps them under the one
-extra key `leanseg`, and a file without that key has the released sizes.
+The release's file holds the language model's sizes at its top level and SigLIP's under `vision_config`. The sizes of
+Swin, the mask modules and the two resamplers are constants of the released code; a model of other sizes keeps them
+under the one extra key `leanseg`, and a file without that key has the released sizes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig:
-    """SigLIP and the projector's input: `select_layer` indexes the hidden states (0 = embeddings, -2 = input of the last layer)."""
+    """SigLIP; `select_layer` indexes its hidden states: 0 = embeddings, -2 = the last layer's input."""
 
     hidden_size: int = 1152
     intermediate_size: int = 4304
@@ -37,8 +37,8 @@ class VisionConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.n_layers_run <= self.num_hidden_layers:
             raise WeightsError(
-                f"mm_vision_select_layer {self.select_layer} is outside the {self.num_hidden_layers + 1} hidden states of the "
-                f"vision tower; expected {-self.num_hidden_layers - 1}..{self.num_hidden_layers}; correct config.json"
+                f"mm_vision_select_layer {self.select_layer} is outside the tower's {self.num_hidden_layers + 1} "
+                f"hidden states; expected {-self.num_hidden_layers - 1}..{self.num_hidden_layers}; correct config.json"
             )
 
     @property
@@ -169,9 +169,7 @@ class InstructSegConfig:
         vision["mm_vision_select_layer"] = vision.pop("select_layer")
         vision["vision_use_head"] = vision.pop("use_head")
         language = asdict(self.language)
-        extra: dict[str, Any] = {
-            name: asdict(getattr(self, name)) for name in ("swin", "mask", "ovp", "vmtf")
-        }
+        extra: dict[str, Any] = {name: asdict(getattr(self, name)) for name in ("swin", "mask", "ovp", "vmtf")}
         extra["lm_head_size"] = language.pop("lm_head_size")
         extra |= {name: getattr(self, name) for name in ("mask_image_size", "reference_frames", "template")}
         return {
@@ -202,7 +200,9 @@ class InstructSegConfig:
 def _mapping(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = source.get(key) or {}
     if not isinstance(value, Mapping):
-        raise WeightsError(f"{key} in config.json is {value!r}; expected an object; the file is damaged or of another model")
+        raise WeightsError(
+            f"{key} in config.json is {value!r}; expected an object; the file is damaged or of another model"
+        )
     return value
 
 
@@ -221,7 +221,7 @@ def _read(part: type[Part], source: Mapping[str, Any], where: str) -> Part:
         if known.name not in source:
             continue
         given = source[known.name]
-        default = known.default if not callable(known.default_factory) else known.default_factory()  # type: ignore[misc]
+        default = known.default if not callable(known.default_factory) else known.default_factory()
         values[known.name] = _checked(given, default, f"{known.name} in {where}")
     return part(**values)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,6 @@ from leanseg.models.instructseg.prompt import (
     Prompt,
     build_prompt,
     check_length,
-    find_task,
 )
 from leanseg.models.instructseg.resampler import Resampler
 from leanseg.models.instructseg.tokenizer import TextTokenizer
@@ -44,12 +43,13 @@ if TYPE_CHECKING:
 class InstructSeg(nn.Module):
     """Instructed segmentation in stages, each a method, so that a runtime can cache and prune between them.
 
-    encode_vision -> (prune) -> project -> temporal_tokens, assemble -> language -> score_embedding -> decode, and beside it
-    encode_pixels. Tokens may be pruned before `project` or after it; every later stage takes any number of them, also none.
-    Sizes come from the config only; the attributes carry the released names. Paper: arXiv:2412.14006.
+    encode_vision -> (prune) -> project -> temporal_tokens, assemble -> language -> score_embedding -> decode, and
+    beside it encode_pixels. Tokens may be pruned before `project` or after it; every later stage takes any number of
+    them, also none. Sizes come from the config only; the attributes carry the released names. Paper: arXiv:2412.14006.
 
-    Differs from the reference: a frame is encoded once, layers whose output nobody reads are not run, VMTF computes only the
-    latent that it returns, and the language head exists only with `lm_head=True` (training; segmentation never evaluates it).
+    Differs from the reference: a frame is encoded once, layers whose output nobody reads are not run, VMTF computes
+    only the latent that it returns, and the language head exists only with `lm_head=True` (training; segmentation never
+    evaluates it).
     """
 
     def __init__(
@@ -101,17 +101,16 @@ class InstructSeg(nn.Module):
 
     @property
     def language_dtype(self) -> torch.dtype:
-        """Compute type of SigLIP, projector and language model; everything else keeps its own (float32 unless moved)."""
+        """Compute type of SigLIP, projector and language model; the rest keeps its own (float32 unless moved)."""
         return self.language_model.embed_tokens.weight.dtype
 
-    def prompt(self, task: str, instruction: str | Sequence[str], template: str | None = None) -> Prompt:
-        """Encode an instruction with the model's tokenizer and refuse one that is too long before any frame is read."""
+    def encode_prompt(self, task: str, instruction: str | Sequence[str], template: str | None = None) -> Prompt:
+        """Encode an instruction with the model's tokenizer; `template` None is the config's (see also `check_length`)."""
         if self.tokenizer is None:
-            raise WeightsError("this model has no tokenizer; expected one at construction; load it with from_pretrained")
-        prompt = build_prompt(self.tokenizer, task, instruction, template or self.config.template)
-        frames = self.config.reference_frames if find_task(task).video else 1
-        self.check_length(prompt, n_visual=self.config.vision.n_tokens + frames * self.config.ovp.num_queries)
-        return prompt
+            raise WeightsError(
+                "this model has no tokenizer; expected one at construction; load it with from_pretrained"
+            )
+        return build_prompt(self.tokenizer, task, instruction, template or self.config.template)
 
     def check_length(self, prompt: Prompt, *, n_visual: int) -> None:
         """Refuse a prompt that does not fit beside `n_visual` image and temporal tokens."""
@@ -124,7 +123,7 @@ class InstructSeg(nn.Module):
 
     def project(self, tokens: Float[Tensor, "b k v"]) -> Float[Tensor, "b k d"]:
         """Map vision tokens to the language model's width, each by itself."""
-        return self.mm_projector(tokens.to(self.language_dtype))  # type: ignore[no-any-return]
+        return self.mm_projector(tokens.to(self.language_dtype))
 
     def encode_pixels(self, pixels: Float[Tensor, "b 3 s s"]) -> PixelFeatures:
         """Return what the mask branch knows of each frame, for any number of instructions."""
@@ -134,18 +133,18 @@ class InstructSeg(nn.Module):
 
     def embed(self, ids: Int[Tensor, " length"]) -> Float[Tensor, "length d"]:
         """Look token ids up in the language model's table."""
-        return self.language_model.embed_tokens(ids.to(self.device))  # type: ignore[no-any-return]
+        return self.language_model.embed_tokens(ids.to(self.device))
 
     def temporal_tokens(
         self, frame_tokens: Float[Tensor, "t k d"], refer_ids: Int[Tensor, " r"]
     ) -> Float[Tensor, "o d"]:
-        """Return OVP's tokens of T frames one after another, (T * n_queries, D): each frame's tokens and the instruction, condensed."""
+        """Return OVP's tokens of T frames in order, (T * n_queries, D): each frame and the instruction, condensed."""
         return self.temporal_tokens_batch(frame_tokens.unsqueeze(0), [refer_ids])[0]
 
     def temporal_tokens_batch(
         self, frame_tokens: Float[Tensor, "b t k d"], refer_ids: Sequence[Tensor]
     ) -> Float[Tensor, "b o d"]:
-        """`temporal_tokens` of B samples with equally many frames and tokens in one pass; instructions may differ in length."""
+        """`temporal_tokens` of B samples of equal T and K in one pass; instructions may differ in length."""
         batch, frames, kept, width = frame_tokens.shape
         text = [self.embed(ids) for ids in refer_ids]
         lengths = torch.tensor([len(each) for each in text], device=self.device)
@@ -158,7 +157,7 @@ class InstructSeg(nn.Module):
             mask = is_media.unsqueeze(1).expand(-1, frames, -1).flatten(0, 1)
         latents = self.temporal_query.expand(batch * frames, -1, -1)
         condensed = self.ovp_layers(media.to(latents.dtype), latents, mask)
-        return condensed.reshape(batch, -1, width)  # type: ignore[no-any-return]
+        return condensed.reshape(batch, -1, width)
 
     def assemble(
         self,
@@ -171,8 +170,9 @@ class InstructSeg(nn.Module):
     ) -> TokenSequence:
         """Build the language model's row: text, temporal tokens, image tokens, instruction, answer, mask tokens, end.
 
-        `position_ids` "compact" numbers the rows 0, 1, 2, ... (as released); "original" leaves every token where it stands
-        without pruning: image token i at image start + kept[i], the text after the image at image start + `n_tokens`.
+        `position_ids` "compact" numbers the rows 0, 1, 2, ... (as released); "original" leaves every token where it
+        stands without pruning: image token i at image start + kept[i], the text after the image at image start +
+        `n_tokens`.
         """
         text = self.embed(prompt.ids[prompt.ids >= 0])
         parts = {
@@ -184,22 +184,19 @@ class InstructSeg(nn.Module):
         positions = ImagePositions(mode=position_ids, kept=kept, n_tokens=n_tokens)
         return assemble_sequence(prompt, parts, text, positions)
 
-    def language(
-        self, sequences: Sequence[TokenSequence], attention_mask: Tensor | None = None
-    ) -> LanguageStates:
+    def language(self, sequences: Sequence[TokenSequence], attention_mask: Tensor | None = None) -> LanguageStates:
         """Run one causal pass over the rows, padded on the right, and read the mask and instruction tokens.
 
-        `attention_mask` replaces plain causal attention: (B, L) keep flags or a (B, 1, L, L) additive mask. Padding and the
-        release's masked last row need none, because nothing that is read looks at them.
+        `attention_mask` replaces plain causal attention: (B, L) keep flags or a (B, 1, L, L) additive mask. Padding and
+        the release's masked last row need none, because nothing that is read looks at them.
         """
         embeds, position_ids, _ = pad_sequences(sequences)
         hidden = self.hidden_states(embeds, position_ids, attention_mask)
-        mask_states = torch.stack(
-            [row[sequence.seg_rows] for row, sequence in zip(hidden, sequences, strict=True)]
-        ).to(self.seg_query.dtype)
+        mask_states = torch.stack([row[sequence.seg_rows] for row, sequence in zip(hidden, sequences, strict=True)]).to(
+            self.seg_query.dtype
+        )
         refer = [
-            row[sequence.refer_rows].to(self.seg_query.dtype)
-            for row, sequence in zip(hidden, sequences, strict=True)
+            row[sequence.refer_rows].to(self.seg_query.dtype) for row, sequence in zip(hidden, sequences, strict=True)
         ]
         return LanguageStates(queries=self.seg_query_projector(mask_states), refer=refer, hidden=hidden)
 
@@ -215,17 +212,15 @@ class InstructSeg(nn.Module):
         states = self.language_model(
             inputs_embeds=embeds, position_ids=position_ids, attention_mask=mask, use_cache=False
         )
-        return states.last_hidden_state  # type: ignore[no-any-return]
+        return states.last_hidden_state
 
-    def score_embedding(
-        self, refer: Sequence[Tensor], res5: Float[Tensor, "b c5 h w"]
-    ) -> Float[Tensor, "b 1 c"]:
-        """Return the embedding that mask queries are scored against: the mean instruction state, alone and after VMTF."""
+    def score_embedding(self, refer: Sequence[Tensor], res5: Float[Tensor, "b c5 h w"]) -> Float[Tensor, "b 1 c"]:
+        """Return what mask queries are scored against: the mean instruction state, alone and after VMTF."""
         pooled = torch.stack([states.mean(dim=0) for states in refer])
         media = self.local_project(res5.to(pooled.dtype)).flatten(2).transpose(1, 2)
         fused = self.vmtf_layers(media, self.text_vmtf_projector(pooled).unsqueeze(1))
         origin = self.origin_SEG_token_projector(pooled).unsqueeze(1)
-        return self.SEG_token_projector(torch.cat((origin, fused), dim=-1))  # type: ignore[no-any-return]
+        return self.SEG_token_projector(torch.cat((origin, fused), dim=-1))
 
     def decode(
         self,
@@ -236,16 +231,26 @@ class InstructSeg(nn.Module):
         last_only: bool = False,
     ) -> list[MaskPrediction]:
         """Return the mask decoder's predictions, the last being the answer; `last_only` skips the others."""
-        return self.predictor(queries, score_embedding, pixel, last_only=last_only)  # type: ignore[no-any-return]
+        return self.predictor(queries, score_embedding, pixel, last_only=last_only)
 
-    def segment(self, clip: Any, instruction: str | Sequence[str], **options: Any) -> Segmentation:
-        """Segment an image or a clip; see `leanseg.models.instructseg.segment` for the options."""
+    @overload
+    def segment(self, clip: Any, instruction: str, **options: Any) -> Segmentation: ...
+    @overload
+    def segment(self, clip: Any, instruction: Sequence[str], **options: Any) -> list[Segmentation]: ...
+    def segment(self, clip: Any, instruction: Any, **options: Any) -> Any:
+        """Segment an image or a clip by one or several instructions; options in `segment.segment`."""
         from leanseg.models.instructseg.segment import segment
 
         return segment(self, clip, instruction, **options)
 
-    def segment_stream(self, frames: Any, instruction: str | Sequence[str], **options: Any) -> Iterator[Any]:
-        """Segment frames one at a time with memory independent of their number; options as in `segment`."""
+    @overload
+    def segment_stream(self, frames: Iterable[Any], instruction: str, **options: Any) -> Iterator[Segmentation]: ...
+    @overload
+    def segment_stream(
+        self, frames: Iterable[Any], instruction: Sequence[str], **options: Any
+    ) -> Iterator[list[Segmentation]]: ...
+    def segment_stream(self, frames: Iterable[Any], instruction: Any, **options: Any) -> Any:
+        """Yield one frame's answer at a time, with memory independent of their number; options as in `segment`."""
         from leanseg.models.instructseg.segment import segment_stream
 
         return segment_stream(self, frames, instruction, **options)
@@ -258,7 +263,7 @@ class InstructSeg(nn.Module):
         return load_pretrained(name_or_path, **options)
 
     def save_pretrained(self, directory: str | Path, **options: Any) -> None:
-        """Write config.json, the tokenizer and safetensors under the released names; options of `weights.save_pretrained`."""
+        """Write a folder of the released layout; options of `weights.save_pretrained`."""
         from leanseg.models.instructseg.weights import save_pretrained
 
         save_pretrained(self, directory, **options)

@@ -1,4 +1,4 @@
-"""The four tasks' prompts as token ids with placeholders where the frame's, the instruction's and the mask tokens go."""
+"""The four tasks' prompts as token ids, with placeholders where frames, instruction and mask tokens go."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ TEMPLATES = ("released", "paper")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Prompt:
-    """One instruction's prompt: `ids` holds the text with one placeholder each, `refer_ids` the instruction ending in [SEG]."""
+    """One instruction's prompt: `ids` is the text with placeholders, `refer_ids` the instruction and a final [SEG]."""
 
     task: str
     template: str
@@ -121,12 +121,13 @@ def find_task(name: str) -> Task:
 
 
 def prompt_text(task: str, template: str = "released") -> str:
-    """Return the whole conversation of a task, with placeholders.
+    r"""Return the whole conversation of a task, with placeholders.
 
-    The released template is what the weights were trained on. The paper's supplement names only the sentence "You need to
-    perform ... according to the Text Prompt."; its place between the visual tokens and the instruction is our reading.
+    The released template is what the weights were trained on. The paper's supplement names only the sentence "You need
+    to perform ... according to the Text Prompt."; its place between the visual tokens and the instruction is our
+    reading.
 
-    >>> prompt_text("referring").endswith("ASSISTANT: \\nSure, the segmentation result is [SEG]<seg><|endoftext|>")
+    >>> prompt_text("referring").endswith("ASSISTANT: \nSure, the segmentation result is [SEG]<seg><|endoftext|>")
     True
     """
     if template not in TEMPLATES:
@@ -137,8 +138,8 @@ def prompt_text(task: str, template: str = "released") -> str:
 def clean_instruction(task: str, instruction: str | Sequence[str]) -> str:
     """Return the instruction's text as the release writes it for the task.
 
-    Referring tasks end every sentence with a full stop and join several; reasoning tasks take the first sentence, on clips
-    without the mark "(s)". Nothing is lower-cased.
+    Referring tasks end every sentence with a full stop and join several; reasoning tasks take the first sentence, on
+    clips without the mark "(s)". Nothing is lower-cased.
 
     >>> clean_instruction("referring", ["man in red", "guy on left"])
     'man in red. guy on left.'
@@ -156,9 +157,7 @@ def clean_instruction(task: str, instruction: str | Sequence[str]) -> str:
     return first.replace("(s)", "") if kind.video else first
 
 
-def build_prompt(
-    tokenizer: Encoder, task: str, instruction: str | Sequence[str], template: str = "released"
-) -> Prompt:
+def build_prompt(tokenizer: Encoder, task: str, instruction: str | Sequence[str], template: str = "released") -> Prompt:
     """Encode one instruction; each text chunk between placeholders is encoded by itself, no start token is added."""
     kind = find_task(task)
     text = prompt_text(task, template)
@@ -190,6 +189,6 @@ def check_length(prompt: Prompt, *, n_visual: int, n_queries: int, limit: int) -
     if fixed + given > limit:
         room = max(0, limit - fixed - 1)
         raise InputError(
-            f"the instruction is {given - 1} tokens long; expected at most {room} beside {fixed} tokens of template, frames "
-            f"and masks in the model's {limit} positions; shorten the instruction or keep fewer visual tokens"
+            f"the instruction is {given - 1} tokens long; expected at most {room} beside {fixed} tokens of template, "
+            f"frames and masks in the model's {limit} positions; shorten the instruction"
         )

@@ -17,7 +17,7 @@ TOKENIZER_FILE = "tokenizer.json"
 
 
 class TextTokenizer:
-    """Encodes text without adding any special token; [SEG] and the end-of-text mark inside a text become their one id."""
+    """Encodes text without adding special tokens; [SEG] and the end-of-text mark inside a text become one id each."""
 
     def __init__(self, backend: Tokenizer) -> None:
         self.backend = backend
@@ -45,7 +45,9 @@ class TextTokenizer:
     def _required(self, token: str) -> int:
         found = self.backend.token_to_id(token)
         if found is None:
-            raise WeightsError(f"the tokenizer has no token {token!r}; expected an InstructSeg tokenizer; take the release's files")
+            raise WeightsError(
+                f"the tokenizer has no token {token!r}; expected an InstructSeg tokenizer; take the release's files"
+            )
         return int(found)
 
 
@@ -53,7 +55,9 @@ def load_tokenizer(directory: str | Path) -> TextTokenizer:
     """Read `tokenizer.json` of a model folder, and tokens that only `added_tokens.json` lists."""
     path = Path(directory) / TOKENIZER_FILE
     if not path.is_file():
-        raise WeightsError(f"{directory} has no {TOKENIZER_FILE}; expected it beside config.json; copy it from the release")
+        raise WeightsError(
+            f"{directory} has no {TOKENIZER_FILE}; expected it beside config.json; copy it from the release"
+        )
     try:
         backend = Tokenizer.from_file(str(path))
     except Exception as error:  # the Rust parser raises bare Exception
@@ -86,11 +90,15 @@ def _add_listed_tokens(backend: Tokenizer, path: Path) -> None:
         listed: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         missing = sorted((int(index), token) for token, index in listed.items() if backend.token_to_id(token) is None)
     except (ValueError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path} cannot be read ({error}); expected a JSON object token -> id; fetch it again") from error
+        raise WeightsError(
+            f"{path} cannot be read ({error}); expected a JSON object token -> id; fetch it again"
+        ) from error
     for index, token in missing:
         backend.add_tokens([AddedToken(token, normalized=False, special=token == SEG)])
         if backend.token_to_id(token) != index:
-            raise WeightsError(f"{path} gives {token!r} the id {index}, tokenizer.json leads to {backend.token_to_id(token)}")
+            raise WeightsError(
+                f"{path} gives {token!r} the id {index}, tokenizer.json leads to {backend.token_to_id(token)}"
+            )
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
