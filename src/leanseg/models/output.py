@@ -19,7 +19,7 @@ class Segmentation:
     `masks` (T, H, W) bool, `scores` (T,) in [0, 1] (class probability times mask quality of the winning query),
     `selections` one per frame (batch 1; empty where no token was chosen by a pruner), `coverage` one mapping per frame
     or empty, `timings` seconds per stage, `protocol` what another person needs to repeat it: model, pruner, site,
-    position_ids, template, task.
+    position_ids, template, task. `soft` (T, H, W) is the winning masks' probability where it was asked for.
     """
 
     masks: NDArray[np.bool_]
@@ -28,6 +28,7 @@ class Segmentation:
     timings: Mapping[str, float] = field(default_factory=dict)
     protocol: Mapping[str, Any] = field(default_factory=dict)
     coverage: Sequence[Mapping[str, Any]] = ()
+    soft: NDArray[np.float32] | None = None
 
     @property
     def n_frames(self) -> int:

@@ -1,0 +1,243 @@
+"""Segmenting images and clips with InstructSeg: one call in, masks out, nothing computed twice.
+
+A frame passes SigLIP and the pruner once, for its use as key frame and as reference frame of its neighbours; OVP once per
+instruction; Swin and the pixel decoder once for all instructions; only the winning mask reaches full size. The answers
+are those of computing everything anew for every frame and instruction (tested).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from leanseg.core.budget import keep_count
+from leanseg.errors import InputError
+from leanseg.limits import check_picture_size
+from leanseg.models.instructseg.cache import FrameCache, with_references
+from leanseg.models.instructseg.options import SegmentOptions, read_options
+from leanseg.models.instructseg.prompt import Prompt, find_task
+from leanseg.models.instructseg.stages import Frame, FrameAnswer, Run, StageTimer
+from leanseg.models.output import Segmentation
+
+if TYPE_CHECKING:
+    from leanseg.models.instructseg.model import InstructSeg
+
+MAX_INSTRUCTION_CHARACTERS = 4000
+
+
+@overload
+def segment(
+    model: InstructSeg, clip: Any, instruction: str, *, cache: FrameCache | None = None, **options: Any
+) -> Segmentation: ...
+@overload
+def segment(
+    model: InstructSeg, clip: Any, instruction: Sequence[str], *, cache: FrameCache | None = None, **options: Any
+) -> list[Segmentation]: ...
+def segment(model: InstructSeg, clip: Any, instruction: Any, *, cache: FrameCache | None = None, **options: Any) -> Any:
+    """Segment an image (H, W, 3) or a clip (T, H, W, 3), RGB uint8, or a list of frames; options in `SegmentOptions`.
+
+    One instruction gives one `Segmentation`; a list gives a list of them in the same order, for which every frame is
+    encoded once. The timings are those of the whole call. `cache` keeps frames' features for later calls on the same
+    pictures.
+
+    Raises:
+        InputError: an instruction, frame or option that cannot be used, before any long work.
+    """
+    frames = _frames_of(clip)
+    parts = list(segment_stream(model, frames, _as_list(instruction), cache=cache, **options))
+    results = [_joined([frame[index] for frame in parts]) for index in range(len(parts[0]))]
+    return results[0] if isinstance(instruction, str) else results
+
+
+@overload
+def segment_stream(
+    model: InstructSeg, frames: Iterable[Any], instruction: str, *, cache: FrameCache | None = None, **options: Any
+) -> Iterator[Segmentation]: ...
+@overload
+def segment_stream(
+    model: InstructSeg,
+    frames: Iterable[Any],
+    instruction: Sequence[str],
+    *,
+    cache: FrameCache | None = None,
+    **options: Any,
+) -> Iterator[list[Segmentation]]: ...
+def segment_stream(
+    model: InstructSeg, frames: Iterable[Any], instruction: Any, *, cache: FrameCache | None = None, **options: Any
+) -> Any:
+    """Yield one frame's `Segmentation` (T = 1) at a time, or a list of them for a list of instructions.
+
+    At most reference_frames + reference_frames / 2 + 1 frames are held at once, however long the clip is: a key frame's
+    references are the two frames before and the two after it. The inputs are checked when this is called, each later
+    frame when it is read. Timings are the seconds since the frame before.
+
+    Raises:
+        InputError: as `segment`.
+    """
+    chosen = read_options(options)
+    if model.training:
+        raise InputError("the model is in training mode, in which dropout makes masks random; call model.eval() first")
+    instructions = _checked_instructions(_as_list(instruction))
+    source = iter(frames)
+    head = [_checked_frame(frame) for frame in islice(source, 2)]
+    if not head:
+        raise InputError("the clip has no frames; give at least one")
+    is_clip = len(head) > 1
+    run = Run(
+        model=model,
+        options=chosen,
+        prompts=_prompts(model, instructions, chosen, is_clip),
+        cache=FrameCache() if cache is None else cache,
+        timer=StageTimer(model.device),
+    )
+    results = _run_stream(run, _same_size(chain(head, map(_checked_frame, source))), is_clip)
+    return (frame[0] for frame in results) if isinstance(instruction, str) else results
+
+
+def _run_stream(run: Run, frames: Iterable[NDArray[np.uint8]], is_clip: bool) -> Iterator[list[Segmentation]]:
+    count = run.model.config.reference_frames if is_clip else 0
+    protocol = _protocol(run)
+    for frame, references in with_references((Frame(run, pixels) for pixels in frames), count):
+        # Entered anew for every frame: a generator must not leave inference mode on while its consumer works.
+        with torch.inference_mode():
+            answers = frame.answers(references)
+            selection = None if run.options.visual == "blind" else frame.visual.selection
+        timings = run.timer.take()
+        yield [
+            _segmentation(
+                frame, answer, selection is not None, timings, {**protocol, "instruction": prompt.instruction}
+            )
+            for answer, prompt in zip(answers, run.prompts, strict=True)
+        ]
+
+
+def _segmentation(
+    frame: Frame, answer: FrameAnswer, is_pruned: bool, timings: dict[str, float], protocol: dict[str, Any]
+) -> Segmentation:
+    return Segmentation(
+        masks=answer.mask[None],
+        scores=np.array([answer.score], dtype=np.float64),
+        selections=(frame.visual.selection,) if is_pruned and frame.visual.selection is not None else (),
+        coverage=(frame.visual.coverage,) if is_pruned else (),
+        timings=timings,
+        protocol=protocol,
+        soft=None if answer.soft is None else answer.soft[None],
+    )
+
+
+def _joined(frames: Sequence[Segmentation]) -> Segmentation:
+    soft = [frame.soft for frame in frames if frame.soft is not None]
+    return Segmentation(
+        masks=np.concatenate([frame.masks for frame in frames]),
+        scores=np.concatenate([frame.scores for frame in frames]),
+        selections=tuple(chain.from_iterable(frame.selections for frame in frames)),
+        coverage=tuple(chain.from_iterable(frame.coverage for frame in frames)),
+        timings={stage: sum(frame.timings[stage] for frame in frames) for stage in frames[0].timings},
+        protocol=frames[0].protocol,
+        soft=np.concatenate(soft) if soft else None,
+    )
+
+
+def _protocol(run: Run) -> dict[str, Any]:
+    model, options = run.model, run.options
+    return {
+        "model": options.model_name,
+        "pruner": "none" if options.pruner is None else options.pruner.spec(),
+        "site": options.site,
+        "position_ids": options.position_ids,
+        "template": run.prompts[0].template,
+        "task": run.prompts[0].task,
+        "visual": options.visual,
+        "dtype": str(model.language_dtype).removeprefix("torch."),
+        "device": model.device.type,
+        "reference_frames": model.config.reference_frames if find_task(run.prompts[0].task).video else 0,
+        "no_object_threshold": options.no_object_threshold,
+        "grid": [run.grid.height, run.grid.width],
+    }
+
+
+def _prompts(model: InstructSeg, instructions: Sequence[str], options: SegmentOptions, is_clip: bool) -> list[Prompt]:
+    """Encode every instruction and refuse one that is too long beside the tokens that will really be there."""
+    task, config = options.task_for(is_clip), model.config
+    kept = n_tokens = config.vision.n_tokens
+    if options.pruner is not None and options.pruner.fixed_budget:
+        kept = keep_count(n_tokens, options.pruner.keep_ratio)
+    if options.visual != "all":
+        kept = 0
+    # Original positions number the dropped tokens as well.
+    visual = n_tokens if options.position_ids == "original" else kept
+    temporal = 0 if options.visual == "blind" else config.ovp.num_queries * (config.reference_frames if is_clip else 1)
+    prompts = [model.encode_prompt(task, instruction, options.template) for instruction in instructions]
+    for prompt in prompts:
+        model.check_length(prompt, n_visual=visual + temporal)
+    return prompts
+
+
+def _as_list(instruction: Any) -> list[Any]:
+    if isinstance(instruction, str):
+        return [instruction]
+    if not isinstance(instruction, Sequence):
+        raise InputError(f"the instruction is {instruction!r}; expected text or a list of texts; say what to segment")
+    return list(instruction)
+
+
+def _checked_instructions(instructions: Sequence[Any]) -> list[str]:
+    if not instructions:
+        raise InputError("the list of instructions is empty; give at least one, such as 'the dog on the left'")
+    for instruction in instructions:
+        if not isinstance(instruction, str):
+            raise InputError(f"the instruction is {instruction!r}; expected text; say in words what to segment")
+        if not instruction.strip():
+            raise InputError(
+                "the instruction is empty; expected words such as 'the dog on the left'; say what to segment"
+            )
+        if len(instruction) > MAX_INSTRUCTION_CHARACTERS:
+            raise InputError(
+                f"the instruction is {len(instruction)} characters long; expected at most {MAX_INSTRUCTION_CHARACTERS}; "
+                "shorten the instruction"
+            )
+    return list(instructions)
+
+
+def _frames_of(clip: Any) -> Iterable[Any]:
+    """Return the frames of an image, a clip or a sequence of frames."""
+    if isinstance(clip, Image.Image):
+        return [clip]
+    array = clip if hasattr(clip, "shape") else None
+    if array is not None and len(array.shape) == 3:
+        return [array]
+    if (array is not None and len(array.shape) == 4) or isinstance(clip, list | tuple):
+        return clip  # type: ignore[no-any-return]
+    given = f"an array of shape {tuple(array.shape)}" if array is not None else type(clip).__name__
+    raise InputError(
+        f"the clip is {given}; expected RGB uint8 of shape (H, W, 3) or (T, H, W, 3); read it with leanseg"
+    )
+
+
+def _checked_frame(frame: Any) -> NDArray[np.uint8]:
+    if isinstance(frame, Image.Image):
+        check_picture_size(frame.height, frame.width, "frame")
+        frame = frame.convert("RGB")
+    array = np.asarray(frame)
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
+        raise InputError(
+            f"a frame has shape {array.shape} and dtype {array.dtype}; expected RGB uint8 of shape (H, W, 3): "
+            "convert it first"
+        )
+    check_picture_size(array.shape[0], array.shape[1], "frame")
+    return array
+
+
+def _same_size(frames: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+    first: tuple[int, ...] | None = None
+    for index, frame in enumerate(frames):
+        first = first or frame.shape
+        if frame.shape != first:
+            raise InputError(f"frame {index} has shape {frame.shape}, the first {first}; all frames must have one size")
+        yield frame
