@@ -89,15 +89,15 @@ def tensor_bytes(value: object) -> int:
 def frame_digest(frame: NDArray[np.uint8]) -> bytes:
     """Return a key for a frame's content: equal for equal pixels of equal shape only."""
     digest = hashlib.blake2b(repr(frame.shape).encode(), digest_size=20)
-    digest.update(np.ascontiguousarray(frame))
+    digest.update(np.ascontiguousarray(frame).data)
     return digest.digest()
 
 
 def with_references(frames: Iterable[T], count: int) -> Iterator[tuple[T, tuple[T, ...]]]:
     """Yield each frame with its `count` reference frames, looking at most `count` frames ahead and back.
 
-    The choice is `reference_frames`: half before and half after the key frame, more from one side at the clip's ends. The
-    clip's length need not be known: away from its end the choice does not depend on it.
+    The choice is `reference_frames`: half before and half after the key frame, more from one side at the clip's ends.
+    The clip's length need not be known: away from its end the choice does not depend on it.
 
     >>> [references for _, references in with_references(range(6), 4)][:3]
     [(1, 2, 3, 4), (0, 2, 3, 4), (0, 1, 3, 4)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from leanseg.errors import InputError, unknown_name
-from leanseg.models.instructseg.assembly import POSITION_IDS
+from leanseg.models.instructseg.assembly import POSITION_IDS, PositionIds
 from leanseg.models.instructseg.prompt import TEMPLATES, find_task
 from leanseg.pruners import Pruner
 
@@ -19,23 +19,25 @@ VISUALS = ("all", "ovp_only", "blind")
 class SegmentOptions:
     """How to segment; every field stands in the result's protocol.
 
-    `pruner` chooses the visual tokens that stay, on the key frame and on every reference frame (None = all stay); `site`
-    says whether it looks at the vision tower's output or at the projector's. `task` None means referring; the names
-    `referring` and `reasoning` take their form for clips when there is more than one frame. `position_ids` and
+    `pruner` chooses the visual tokens that stay, on the key frame and on every reference frame (None = all stay);
+    `site` says whether it looks at the vision tower's output or at the projector's. `task` None means referring; the
+    names `referring` and `reasoning` take their form for clips when there is more than one frame. `position_ids` and
     `template` (None = the model's own) as in `InstructSeg.assemble` and `prompt_text`. `visual`: `all`; `ovp_only` =
     the key frame's tokens do not enter the language model, temporal tokens do; `blind` = neither does, and the vision
-    tower is not run. Below `no_object_threshold` on the score the mask is empty (None = never, as released).
-    `soft` adds the winning mask's probabilities. `instructions_per_pass` bounds the batch of the language model.
+    tower is not run. Below `no_object_threshold` on the score the mask is empty (None = never, as released). `soft`
+    adds the winning mask's probabilities, `coverage` measures every selection. `instructions_per_pass` bounds the
+    batch of the language model. `model_name` is what the protocol calls the model.
     """
 
     pruner: Pruner | None = None
     task: str | None = None
     site: str = "before_projector"
-    position_ids: str = "compact"
+    position_ids: PositionIds = "compact"
     template: str | None = None
     visual: str = "all"
     no_object_threshold: float | None = None
     soft: bool = False
+    coverage: bool = True
     instructions_per_pass: int = 8
     model_name: str = "instructseg"
 
@@ -47,8 +49,8 @@ class SegmentOptions:
             )
         if self.pruner is not None and self.pruner.scope != "frame":
             raise InputError(
-                f"{self.pruner.spec()} selects over a whole clip; this model prunes every frame by itself: use a pruner of "
-                "scope 'frame'"
+                f"{self.pruner.spec()} selects over a whole clip; this model prunes every frame by itself: "
+                "use a pruner of scope 'frame'"
             )
         if self.task is not None:
             find_task(self.task)

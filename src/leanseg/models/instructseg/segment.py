@@ -1,8 +1,8 @@
 """Segmenting images and clips with InstructSeg: one call in, masks out, nothing computed twice.
 
-A frame passes SigLIP and the pruner once, for its use as key frame and as reference frame of its neighbours; OVP once per
-instruction; Swin and the pixel decoder once for all instructions; only the winning mask reaches full size. The answers
-are those of computing everything anew for every frame and instruction (tested).
+A frame passes SigLIP and the pruner once, for its use as key frame and as reference frame of its neighbours; OVP once
+per instruction; Swin and the pixel decoder once for all instructions; only the winning mask reaches full size. The
+answers are those of computing everything anew for every frame and instruction (tested).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from leanseg.core.budget import keep_count
-from leanseg.errors import InputError
+from leanseg.errors import InputError, WeightsError
 from leanseg.limits import check_picture_size
 from leanseg.models.instructseg.cache import FrameCache, with_references
 from leanseg.models.instructseg.options import SegmentOptions, read_options
-from leanseg.models.instructseg.prompt import Prompt, find_task
+from leanseg.models.instructseg.prompt import Prompt, build_prompt, find_task
 from leanseg.models.instructseg.stages import Frame, FrameAnswer, Run, StageTimer
 from leanseg.models.output import Segmentation
 
@@ -37,7 +37,7 @@ def segment(
 ) -> Segmentation: ...
 @overload
 def segment(
-    model: InstructSeg, clip: Any, instruction: Sequence[str], *, cache: FrameCache | None = None, **options: Any
+    model: InstructSeg, clip: Any, instruction: list[str], *, cache: FrameCache | None = None, **options: Any
 ) -> list[Segmentation]: ...
 def segment(model: InstructSeg, clip: Any, instruction: Any, *, cache: FrameCache | None = None, **options: Any) -> Any:
     """Segment an image (H, W, 3) or a clip (T, H, W, 3), RGB uint8, or a list of frames; options in `SegmentOptions`.
@@ -63,7 +63,7 @@ def segment_stream(
 def segment_stream(
     model: InstructSeg,
     frames: Iterable[Any],
-    instruction: Sequence[str],
+    instruction: list[str],
     *,
     cache: FrameCache | None = None,
     **options: Any,
@@ -173,7 +173,10 @@ def _prompts(model: InstructSeg, instructions: Sequence[str], options: SegmentOp
     # Original positions number the dropped tokens as well.
     visual = n_tokens if options.position_ids == "original" else kept
     temporal = 0 if options.visual == "blind" else config.ovp.num_queries * (config.reference_frames if is_clip else 1)
-    prompts = [model.encode_prompt(task, instruction, options.template) for instruction in instructions]
+    if model.tokenizer is None:
+        raise WeightsError("this model has no tokenizer; expected one beside the weights; load it with from_pretrained")
+    template = options.template or config.template
+    prompts = [build_prompt(model.tokenizer, task, instruction, template) for instruction in instructions]
     for prompt in prompts:
         model.check_length(prompt, n_visual=visual + temporal)
     return prompts
@@ -199,8 +202,8 @@ def _checked_instructions(instructions: Sequence[Any]) -> list[str]:
             )
         if len(instruction) > MAX_INSTRUCTION_CHARACTERS:
             raise InputError(
-                f"the instruction is {len(instruction)} characters long; expected at most {MAX_INSTRUCTION_CHARACTERS}; "
-                "shorten the instruction"
+                f"the instruction is {len(instruction)} characters long; expected at most "
+                f"{MAX_INSTRUCTION_CHARACTERS}; shorten the instruction"
             )
     return list(instructions)
 
@@ -213,7 +216,7 @@ def _frames_of(clip: Any) -> Iterable[Any]:
     if array is not None and len(array.shape) == 3:
         return [array]
     if (array is not None and len(array.shape) == 4) or isinstance(clip, list | tuple):
-        return clip  # type: ignore[no-any-return]
+        return clip
     given = f"an array of shape {tuple(array.shape)}" if array is not None else type(clip).__name__
     raise InputError(
         f"the clip is {given}; expected RGB uint8 of shape (H, W, 3) or (T, H, W, 3); read it with leanseg"

@@ -16,20 +16,21 @@ from torch import Tensor
 
 from leanseg.core.selection import Selection
 from leanseg.core.tokens import Grid, VisualTokens
+from leanseg.errors import WeightsError
 from leanseg.metrics.coverage import coverage
 from leanseg.models.instructseg.assembly import TokenSequence
 from leanseg.models.instructseg.cache import FrameCache, frame_digest
 from leanseg.models.instructseg.mask_decoder import MaskPrediction
 from leanseg.models.instructseg.options import SegmentOptions
 from leanseg.models.instructseg.pixel_decoder import PixelFeatures
-from leanseg.models.instructseg.postprocess import best_mask
+from leanseg.models.instructseg.postprocess import Size, best_mask
 from leanseg.models.instructseg.preprocess import mask_pixels, siglip_pixels
 from leanseg.models.instructseg.prompt import Prompt
 
 if TYPE_CHECKING:
     from leanseg.models.instructseg.model import InstructSeg
 
-STAGES = ("encode", "select", "project", "temporal", "language", "pixel", "decode", "postprocess")
+STAGES = ("encode", "select", "coverage", "project", "temporal", "language", "pixel", "decode", "postprocess")
 
 
 class StageTimer:
@@ -100,7 +101,7 @@ class FrameAnswer:
 
 
 class Frame:
-    """One frame of a call, with everything about it that several key frames or instructions use, computed at first use."""
+    """One frame of a call, and all about it that several key frames or instructions use, computed at first use."""
 
     def __init__(self, run: Run, pixels: NDArray[np.uint8]) -> None:
         self.run = run
@@ -127,15 +128,18 @@ class Frame:
         with timer.stage("select"):
             candidates = VisualTokens(features=tokens, grid=run.grid)
             selection = options.pruner(candidates)
-            facts = {name: float(value[0]) for name, value in coverage(candidates, selection).to_json().items()}
             tokens = selection.apply(tokens)
+        facts = {}
+        if options.coverage:
+            with timer.stage("coverage"):
+                facts = {name: values[0] for name, values in coverage(candidates, selection).to_json().items()}
         if options.site == "before_projector":
             with timer.stage("project"):
                 tokens = run.model.project(tokens)
         return FrameTokens(tokens[0], selection, facts)
 
     def temporal(self, instruction: int) -> Tensor:
-        """OVP's tokens (O, D) of this frame for an instruction; frames do not see each other, so neighbours share them."""
+        """OVP's tokens (O, D) of this frame for an instruction; frames do not see each other: neighbours share them."""
         if instruction not in self._temporal:
             visual = self.visual.tokens
             with self.run.timer.stage("temporal"):
@@ -163,6 +167,7 @@ class Frame:
                 res5 = pixel.res5.expand(len(chosen), -1, -1, -1)
                 embedding = run.model.score_embedding(states.refer, res5)
                 prediction = run.model.decode(states.queries, embedding, pixel, last_only=True)[-1]
+                _check_finite(prediction, run.model.language_dtype)
             with run.timer.stage("postprocess"):
                 found.extend(self._answer(prediction, row, valid) for row in range(len(chosen)))
         return found
@@ -187,9 +192,24 @@ class Frame:
                 position_ids=options.position_ids,
             )
 
-    def _answer(self, prediction: MaskPrediction, row: int, valid: tuple[int, int]) -> FrameAnswer:
-        raise NotImplementedError
+    def _answer(self, prediction: MaskPrediction, row: int, valid: Size) -> FrameAnswer:
+        side, threshold = self.run.model.config.mask_image_size, self.run.options.no_object_threshold
+        height, width = self.pixels.shape[:2]
+        best = best_mask(prediction, row, valid_size=valid, output_size=(height, width), padded_size=(side, side))
+        mask = best.mask.cpu().numpy()
+        if threshold is not None and best.score < threshold:
+            mask = np.zeros_like(mask)
+        soft = best.probability.cpu().numpy() if self.run.options.soft else None
+        return FrameAnswer(mask, best.score, soft)
 
-    def _pixel_features(self) -> tuple[PixelFeatures, tuple[int, int]]:
+    def _pixel_features(self) -> tuple[PixelFeatures, Size]:
         pixels, valid = mask_pixels(self.pixels, self.run.model.config.mask_image_size)
         return self.run.model.encode_pixels(pixels.unsqueeze(0).to(self.run.model.device)), valid
+
+
+def _check_finite(prediction: MaskPrediction, dtype: torch.dtype) -> None:
+    if not bool(torch.isfinite(prediction.score_logits).all()):
+        raise WeightsError(
+            f"the model computed NaN or infinite scores in {dtype}; expected finite ones: "
+            "use float32 or bfloat16, or fetch the weights again if it does so already"
+        )
