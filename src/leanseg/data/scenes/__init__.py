@@ -1,5 +1,6 @@
 """The generated benchmark: scenes and clips of emoji with exact masks, instructions and pinned splits."""
 
+from leanseg.data.scenes.clips import generate_clip
 from leanseg.data.scenes.generate import generate_scene
 from leanseg.data.scenes.scene import (
     EXTRA_KINDS,
@@ -19,5 +20,6 @@ __all__ = [
     "SceneInstruction",
     "SceneObject",
     "SceneOptions",
+    "generate_clip",
     "generate_scene",
 ]

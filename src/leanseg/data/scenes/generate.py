@@ -7,18 +7,20 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from leanseg.data.scenes.absent import absent
 from leanseg.data.scenes.backgrounds import background, sensor_noise
+from leanseg.data.scenes.items import ITEMS
 from leanseg.data.scenes.layout import choose_objects
 from leanseg.data.scenes.phrasing import render
 from leanseg.data.scenes.randomness import Draw
 from leanseg.data.scenes.referring import Expression, Referring
 from leanseg.data.scenes.scene import Scene, SceneInstruction, SceneObject, SceneOptions
-from leanseg.data.scenes.sprites import Pose, draw
+from leanseg.data.scenes.sprites import Patch, Pose, draw
 from leanseg.errors import InputError
 
 USABLE_PIXELS = 14
 USABLE_SHARE = 0.35
-_ATTEMPTS = 200
+ATTEMPTS = 200
 
 
 def generate_scene(seed: int, options: SceneOptions = SceneOptions()) -> Scene:  # noqa: B008 (frozen)
@@ -26,23 +28,50 @@ def generate_scene(seed: int, options: SceneOptions = SceneOptions()) -> Scene: 
 
     A layout that offers no instruction of the wanted kinds is drawn again from the same stream.
     """
-    if seed < 0:
-        raise InputError(f"seed is {seed}; expected a number >= 0; choose another seed")
+    check_seed(seed)
     stream = Draw(seed)
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         objects = choose_objects(stream, options)
         side = options.canvas
         picture = background(stream, side, side)
         owner, areas = paint(picture, objects)
-        masks = owner[None] == np.arange(len(objects), dtype=np.int8)[:, None, None]
-        shown = mark_usable(objects, np.bincount(owner.ravel() + 1, minlength=len(objects) + 1)[1:], areas)
-        instructions = instruct(stream, Referring(shown, options.relations).expressions(), options, "")
+        shown = mark_usable(objects, visible_pixels(owner, len(objects)), areas)
+        referring = Referring(shown, options.relations)
+        expressions = referring.expressions()
+        if "no_target" in options.kinds:
+            expressions += absent(stream, referring)
+        instructions = instruct(stream, wanted(expressions, shown, options), options, "")
         if instructions:
+            masks = owner[None] == np.arange(len(objects), dtype=np.int8)[:, None, None]
             return Scene(finish(stream, picture), masks, shown, instructions, seed)
-    raise InputError(
-        f"no scene of kinds {', '.join(options.kinds)} was found in {_ATTEMPTS} layouts of seed {seed}; expected a "
+    raise no_layout(seed, options)
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a negative seed."""
+    if seed < 0:
+        raise InputError(f"seed is {seed}; expected a number >= 0; choose another seed")
+
+
+def no_layout(seed: int, options: SceneOptions) -> InputError:
+    """Return the error for options that no layout of this seed satisfies."""
+    return InputError(
+        f"no scene of kinds {', '.join(options.kinds)} was found in {ATTEMPTS} layouts of seed {seed}; expected a "
         "layout that offers them; allow more objects or more kinds"
     )
+
+
+def visible_pixels(owner: NDArray[np.int8], count: int) -> NDArray[np.int64]:
+    """Return how many pixels of each object can be seen."""
+    return np.bincount(owner.ravel() + 1, minlength=count + 1)[1:]
+
+
+def wanted(expressions: list[Expression], objects: tuple[SceneObject, ...], options: SceneOptions) -> list[Expression]:
+    """Return the expressions of the wanted kinds; with held-out items, those that ask for a held-out drawing."""
+    kept = [expression for expression in expressions if expression.kind in options.kinds]
+    if options.items == "train":
+        return kept
+    return [entry for entry in kept if any(ITEMS[objects[k].item_index].held_out for k in entry.targets)]
 
 
 def paint(picture: NDArray[np.float32], objects: list[SceneObject]) -> tuple[NDArray[np.int8], list[int]]:
@@ -53,18 +82,26 @@ def paint(picture: NDArray[np.float32], objects: list[SceneObject]) -> tuple[NDA
     for number, item in enumerate(objects):
         pose = Pose((item.center[0] * height, item.center[1] * width), item.size * height, item.angle, item.mirrored)
         patch = draw(item.item_index, item.tint, pose, (height, width))
-        if patch is None:
-            areas.append(0)
-            continue
-        rows = slice(patch.top, patch.top + patch.alpha.shape[0])
-        columns = slice(patch.left, patch.left + patch.alpha.shape[1])
-        region = picture[rows, columns]
-        region *= 1 - patch.alpha
-        region += patch.color
-        inside = patch.alpha[..., 0] >= 0.5
-        owner[rows, columns][inside] = number
-        areas.append(int(np.count_nonzero(inside)))
+        areas.append(0 if patch is None else own(owner, patch, number))
+        if patch is not None:
+            blend(picture, patch)
     return owner, areas
+
+
+def blend(picture: NDArray[np.float32], patch: Patch) -> None:
+    """Lay a patch over the picture in place."""
+    height, width = patch.alpha.shape[:2]
+    region = picture[patch.top : patch.top + height, patch.left : patch.left + width]
+    region *= 1 - patch.alpha
+    region += patch.color
+
+
+def own(owner: NDArray[np.int8], patch: Patch, number: int) -> int:
+    """Give the pixels that the patch covers by half or more to object `number`; return how many they are."""
+    height, width = patch.alpha.shape[:2]
+    inside = patch.alpha[..., 0] >= 0.5
+    owner[patch.top : patch.top + height, patch.left : patch.left + width][inside] = number
+    return int(np.count_nonzero(inside))
 
 
 def mark_usable(objects: list[SceneObject], visible: NDArray[np.int64], areas: list[int]) -> tuple[SceneObject, ...]:
@@ -78,23 +115,27 @@ def mark_usable(objects: list[SceneObject], visible: NDArray[np.int64], areas: l
 def finish(stream: Draw, picture: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return the picture as bytes after a random gain (0.75 to 1.2) and noise (sigma 0 to 6)."""
     gain, sigma = stream.uniform(0.75, 1.2), stream.uniform(0, 6)
+    return expose(picture, gain, sensor_noise(stream, picture.shape[0], picture.shape[1], sigma))
+
+
+def expose(picture: NDArray[np.float32], gain: float, noise: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return gain * picture + noise as bytes; the picture is used up."""
     picture *= np.float32(gain)
-    picture += sensor_noise(stream, picture.shape[0], picture.shape[1], sigma)
+    picture += noise
     picture += np.float32(0.5)
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    return np.clip(picture, 0, 255, out=picture).astype(np.uint8)
 
 
 def instruct(
     stream: Draw, expressions: list[Expression], options: SceneOptions, prefix: str
 ) -> tuple[SceneInstruction, ...]:
-    """Return `n_instructions` sentences (none if no wanted kind is on offer): a kind at random, then one of it.
+    """Return `n_instructions` sentences (none if no expression is on offer): a kind at random, then one of it.
 
     Sentences differ while the scene has that many; after that they repeat. `prefix` goes before the task's name.
     """
     by_kind: dict[str, list[Expression]] = {}
     for expression in expressions:
-        if expression.kind in options.kinds:
-            by_kind.setdefault(expression.kind, []).append(expression)
+        by_kind.setdefault(expression.kind, []).append(expression)
     if not by_kind:
         return ()
     kinds = tuple(by_kind)

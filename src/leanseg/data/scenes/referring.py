@@ -76,6 +76,11 @@ class Referring:
                  self._category(), self._affordance(), self._except(), self._ordinal())  # fmt: skip
         return [expression for part in parts for expression in part]
 
+    def layout_expressions(self) -> list[Expression]:
+        """Return the expressions about places and sizes, which motion can make false."""
+        parts = (self._attribute(), self._position(), self._relation(), self._ordinal())
+        return [expression for part in parts for expression in part]
+
     def _nouns(self) -> tuple[_Head, ...]:
         names: dict[str, list[int]] = {}
         for index, item in enumerate(self.objects):
@@ -95,7 +100,7 @@ class Referring:
                 heads.append(_Head("category", category.name, category.plural, indices))
         return tuple(heads)
 
-    def _heads(self, least: int) -> Iterator[_Head]:
+    def heads(self, least: int) -> Iterator[_Head]:
         """Yield groups of at least `least` objects, all usable: names, categories of several names, all objects."""
         everything = _Head("object", "object", "objects", tuple(range(len(self.objects))))
         for head in (*self.nouns, *self.categories, everything):
@@ -114,7 +119,7 @@ class Referring:
                 yield Expression(kind, key, head.fields(), head.indices)
 
     def _attribute(self) -> Iterator[Expression]:
-        for head in self._heads(2):
+        for head in self.heads(2):
             ordered = sorted(head.indices, key=lambda k: self.objects[k].size)
             sizes = [self.objects[k].size for k in ordered]
             if sizes[-1] >= SIZE_MARGIN * sizes[-2]:
@@ -123,7 +128,7 @@ class Referring:
                 yield Expression("attribute", "smallest", head.fields(), (ordered[0],), _WEIGHT[head.level])
 
     def _position(self) -> Iterator[Expression]:
-        for head in self._heads(2):
+        for head in self.heads(2):
             for key, axis, sign in _ENDS:
                 ordered = sorted(head.indices, key=lambda k: sign * self.objects[k].center[axis])
                 gap = sign * (self.objects[ordered[1]].center[axis] - self.objects[ordered[0]].center[axis])
@@ -200,7 +205,7 @@ class Referring:
                 yield Expression("affordance", f"affordance:{number}", (), targets)
 
     def _except(self) -> Iterator[Expression]:
-        for head in self._heads(2):
+        for head in self.heads(2):
             for noun in self.nouns:
                 rest = tuple(k for k in head.indices if k not in noun.indices)
                 if head.level == "noun" or not rest or not set(noun.indices) <= set(head.indices):
