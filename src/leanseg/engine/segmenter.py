@@ -1,0 +1,180 @@
+"""The one interface that command line, evaluation and web page see, and how a model is found by name, folder or hub id."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Protocol, overload
+
+import torch
+
+from leanseg.core.tokens import Grid
+from leanseg.engine.overlay import TokenLayout, token_layout
+from leanseg.errors import InputError, unknown_name
+from leanseg.models.instructseg.cache import DEFAULT_BYTES, FrameCache
+from leanseg.models.instructseg.config import InstructSegConfig
+from leanseg.models.instructseg.model import InstructSeg
+from leanseg.models.output import Segmentation
+
+DEFAULT_MODEL = "instructseg-nano"
+RELEASE = "weic22/InstructSeg"
+FAMILIES = ("instructseg",)
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+class Segmenter(Protocol):
+    """Something that turns a clip and an instruction into masks.
+
+    `segment` takes an image (H, W, 3) or a clip (T, H, W, 3), RGB uint8, and one instruction or a list; `segment_stream`
+    takes any iterable of frames and yields one frame's answer at a time. Options are those of the model: `pruner`, `task`,
+    `site`, `position_ids`, `template`, `visual`, `no_object_threshold`, `soft`.
+    """
+
+    @property
+    def name(self) -> str:
+        """What results call the model."""
+        ...
+
+    @property
+    def layout(self) -> TokenLayout:
+        """Where the visual tokens lie on a picture, for overlays."""
+        ...
+
+    @overload
+    def segment(self, clip: Any, instruction: str, **options: Any) -> Segmentation: ...
+    @overload
+    def segment(self, clip: Any, instruction: list[str], **options: Any) -> list[Segmentation]: ...
+
+    @overload
+    def segment_stream(self, frames: Iterable[Any], instruction: str, **options: Any) -> Iterator[Segmentation]: ...
+    @overload
+    def segment_stream(
+        self, frames: Iterable[Any], instruction: list[str], **options: Any
+    ) -> Iterator[list[Segmentation]]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class InstructSegSegmenter:
+    """An InstructSeg with a name and a bounded cache, so that a picture asked about again is not encoded again."""
+
+    name: str
+    model: InstructSeg
+    cache: FrameCache = field(default_factory=FrameCache)
+
+    @property
+    def config(self) -> InstructSegConfig:
+        """The model's sizes."""
+        return self.model.config
+
+    @property
+    def layout(self) -> TokenLayout:
+        """Where the visual tokens lie on a picture."""
+        vision = self.model.config.vision
+        return token_layout(Grid(vision.side, vision.side), vision.image_size, vision.patch_size)
+
+    @overload
+    def segment(self, clip: Any, instruction: str, **options: Any) -> Segmentation: ...
+    @overload
+    def segment(self, clip: Any, instruction: list[str], **options: Any) -> list[Segmentation]: ...
+    def segment(self, clip: Any, instruction: Any, **options: Any) -> Any:
+        """Segment an image or a clip; options in `leanseg.models.instructseg.options.SegmentOptions`."""
+        return self.model.segment(clip, instruction, **self._with_defaults(options))
+
+    @overload
+    def segment_stream(self, frames: Iterable[Any], instruction: str, **options: Any) -> Iterator[Segmentation]: ...
+    @overload
+    def segment_stream(
+        self, frames: Iterable[Any], instruction: list[str], **options: Any
+    ) -> Iterator[list[Segmentation]]: ...
+    def segment_stream(self, frames: Iterable[Any], instruction: Any, **options: Any) -> Any:
+        """Yield one frame's answer at a time with memory independent of the clip's length; options as in `segment`."""
+        return self.model.segment_stream(frames, instruction, **self._with_defaults(options))
+
+    def _with_defaults(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {"cache": self.cache, "model_name": self.name, **options}
+
+
+def load(
+    name_or_path: str | Path = DEFAULT_MODEL,
+    weights: str | Path | None = None,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "float32",
+    revision: str | None = None,
+    local_files_only: bool = False,
+    cache_bytes: int = DEFAULT_BYTES,
+) -> InstructSegSegmenter:
+    """Load a model: by the name of one in the package, from a folder, or from the Hugging Face hub.
+
+    `load()` is the small model in the package and needs no network; `load("instructseg", path_or_hub_id)` the released
+    layout from a folder or the hub; `load(folder)` any saved model. `device` is `auto` (a GPU if there is one), `cpu`,
+    `cuda` or `cuda:n`. `revision` pins a hub repository; `local_files_only` never asks the network. No code of a
+    repository is run. `cache_bytes` bounds what is remembered of frames between calls; 0 turns that off.
+
+    Raises:
+        InputError: an unknown name (with close matches), a missing folder, a device that is not there.
+        WeightsError: weights that are missing, corrupt or of another shape.
+    """
+    source = _resolve(name_or_path, weights)
+    model = InstructSeg.from_pretrained(
+        source, revision=revision, local_files_only=local_files_only, dtype=dtype, device=resolve_device(device)
+    )
+    name = str(name_or_path) if weights is None else f"{name_or_path}:{weights}"
+    return InstructSegSegmenter(name=name, model=model, cache=FrameCache(cache_bytes))
+
+
+def shipped_models() -> tuple[str, ...]:
+    """Return the names of the models inside the package."""
+    folder = assets_folder()
+    names = [each.name for each in folder.iterdir() if (each / "config.json").is_file()] if folder.is_dir() else []
+    return tuple(sorted(names))
+
+
+def assets_folder() -> Path:
+    """Return where the package keeps its models and pictures."""
+    return Path(str(resources.files("leanseg") / "assets"))
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Return the device for `auto`, `cpu`, `cuda` or `cuda:n`, or say plainly why there is none."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError):
+        chosen = torch.device("meta")
+    if chosen.type not in ("cpu", "cuda"):
+        raise InputError(f"unknown device {str(device)!r}; expected auto, cpu, cuda or cuda:0")
+    if chosen.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (chosen.index or 0) >= count:
+            found = f"{count} CUDA device{'s' if count != 1 else ''}" if count else "no CUDA device"
+            raise InputError(f"device {str(device)!r} was asked for and torch sees {found}; give --device cpu or auto")
+    return chosen
+
+
+def _resolve(name_or_path: str | Path, weights: str | Path | None) -> str | Path:
+    """Return the folder or hub id to load."""
+    if weights is not None:
+        if str(name_or_path) not in (*FAMILIES, *shipped_models()):
+            raise InputError(unknown_name("model", str(name_or_path), (*FAMILIES, *shipped_models())))
+        return weights
+    name = str(name_or_path)
+    if name in shipped_models():
+        return assets_folder() / name
+    if name in FAMILIES:
+        raise InputError(
+            f"the model {name!r} has no weights in this package; give a folder or hub id of the released layout, "
+            f"such as {RELEASE!r} (7.4 GB): load({name!r}, weights=...)"
+        )
+    if Path(name_or_path).is_dir():
+        return Path(name_or_path)
+    is_plain_path = isinstance(name_or_path, Path) or name.startswith((".", "/", "~")) or name.count("/") > 1
+    if is_plain_path:
+        raise InputError(f"no such model folder: {name}; expected one with config.json and safetensors files")
+    if _HUB_ID.fullmatch(name):
+        return name
+    raise InputError(unknown_name("model", name, (*FAMILIES, *shipped_models(), DEFAULT_MODEL)))
