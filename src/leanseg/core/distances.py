@@ -30,7 +30,7 @@ def centred(points: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], float]:
     return unit.sub_(unit.mean(dim=0)), scale
 
 
-def nearest_kept(points: Float[Tensor, "n d"], kept: Float[Tensor, "k d"]) -> Float[Tensor, "n"]:
+def nearest_kept(points: Float[Tensor, "n d"], kept: Float[Tensor, "k d"]) -> Float[Tensor, " n"]:
     """Return the Euclidean distance of each point to the nearest of `kept`, in float64."""
     both, scale = centred(torch.cat([points, kept]))
     around, centres = both[: len(points)], both[len(points) :]

@@ -21,8 +21,8 @@ class Embedding:
     """
 
     points: Float[Tensor, "b n e"]
-    spatial_weight: Float[Tensor, "b"]
-    feature_std: Float[Tensor, "b"]
+    spatial_weight: Float[Tensor, " b"]
+    feature_std: Float[Tensor, " b"]
 
     @property
     def features(self) -> Float[Tensor, "b n d"]:

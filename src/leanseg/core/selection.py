@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 
@@ -63,17 +63,17 @@ class Selection:
             raise SelectionError("each slot must own its own token: owner[indices[k]] = k")
 
     @classmethod
-    def identity(cls, batch: int, n_tokens: int, device: torch.device | str | None = None) -> Self:
+    def identity(cls, batch: int, n_tokens: int, device: torch.device | str | None = None) -> "Selection":
         """Keep every token."""
         return cls(torch.arange(n_tokens, device=device).repeat(batch, 1), n_tokens)
 
     @classmethod
-    def from_order(cls, order: Int[Tensor, "b k"], n_tokens: int) -> Self:
+    def from_order(cls, order: Int[Tensor, "b k"], n_tokens: int) -> "Selection":
         """Keep the tokens of `order`, given in the order of picking."""
         return cls(order.sort(dim=1).values, n_tokens, order=order)
 
     @classmethod
-    def stack(cls, rows: Sequence["Selection"]) -> Self:
+    def stack(cls, rows: Sequence["Selection"]) -> "Selection":
         """Put selections of the same N and K into one batch; an optional field stays where all of them have it."""
         if not rows or len({(row.n_tokens, row.k) for row in rows}) != 1:
             raise SelectionError("stack needs one selection at least, all of the same n_tokens and the same count")
@@ -100,18 +100,18 @@ class Selection:
         """Where the indices are."""
         return self.indices.device
 
-    def row(self, index: int) -> Self:
+    def row(self, index: int) -> "Selection":
         """Return the selection of one row, as a batch of one."""
         if not -self.batch <= index < self.batch:
             raise SelectionError(f"row {index} of a batch of {self.batch}")
         rows = slice(index % self.batch, index % self.batch + 1)
         parts = [None if part is None else part[rows] for part in (self.owner, self.features, self.order)]
-        return type(self)(self.indices[rows], self.n_tokens, *parts)
+        return Selection(self.indices[rows], self.n_tokens, *parts)
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "Selection":
         """Return the same selection on another device."""
         parts = [None if part is None else part.to(device) for part in (self.owner, self.features, self.order)]
-        return type(self)(self.indices.to(device), self.n_tokens, *parts)
+        return Selection(self.indices.to(device), self.n_tokens, *parts)
 
     def equals(self, other: "Selection") -> bool:
         """Tell whether both selections hold the same values in every field."""
@@ -123,12 +123,12 @@ class Selection:
                 return False
         return True
 
-    def gather(self, values: Shaped[Tensor, "b *rest"]) -> Shaped[Tensor, "b *kept"]:
+    def gather(self, values: Shaped[Tensor, " b *rest"]) -> Shaped[Tensor, " b *kept"]:
         """Take the kept rows of `values` (B, N, ...)."""
         self._check_rows("values", values, self.n_tokens, "N")
         return values.gather(1, _widened(self.indices, values))
 
-    def apply(self, values: Float[Tensor, "b *rest"]) -> Float[Tensor, "b *kept"]:
+    def apply(self, values: Float[Tensor, " b *rest"]) -> Float[Tensor, " b *kept"]:
         """Return what enters the model instead of `values` (B, N, D): the merged features if any, else `gather`."""
         if self.features is None:
             return self.gather(values)
@@ -140,7 +140,7 @@ class Selection:
             )
         return self.features.to(values.dtype)
 
-    def pool(self, values: Float[Tensor, "b *rest"]) -> Float[Tensor, "b *kept"]:
+    def pool(self, values: Float[Tensor, " b *rest"]) -> Float[Tensor, " b *kept"]:
         """Average `values` (B, N, ...) over the tokens that each slot owns; summed in float32 at least."""
         if self.owner is None:
             return self.gather(values)
@@ -153,7 +153,7 @@ class Selection:
         means = sums[:, : self.k] / counts[:, : self.k].reshape(self.batch, self.k, *(1,) * (values.ndim - 2))
         return means.to(values.dtype)
 
-    def expand(self, kept: Shaped[Tensor, "b *rest"], *, fill: float = 0.0) -> Shaped[Tensor, "b *all"]:
+    def expand(self, kept: Shaped[Tensor, " b *rest"], *, fill: float = 0.0) -> Shaped[Tensor, " b *all"]:
         """Copy the slots (B, K, ...) back to all tokens they own; dropped tokens get `fill`."""
         self._check_rows("kept", kept, self.k, "K")
         blank = kept.new_full((self.batch, self.n_tokens, *kept.shape[2:]), fill)
@@ -163,7 +163,7 @@ class Selection:
         padded = torch.cat([kept, blank[:, :1]], dim=1)
         return padded.gather(1, _widened(torch.where(self.owner < 0, self.k, self.owner), padded))
 
-    def scatter(self, kept: Shaped[Tensor, "b *rest"], base: Shaped[Tensor, "b *all"]) -> Shaped[Tensor, "b *all"]:
+    def scatter(self, kept: Shaped[Tensor, " b *rest"], base: Shaped[Tensor, " b *all"]) -> Shaped[Tensor, " b *all"]:
         """Write the kept rows (B, K, ...) into a copy of `base` (B, N, ...): reactivation of the frozen tokens."""
         self._check_rows("kept", kept, self.k, "K")
         self._check_rows("base", base, self.n_tokens, "N")
@@ -178,7 +178,7 @@ class Selection:
         blank = torch.zeros((self.batch, self.n_tokens), dtype=torch.bool, device=self.device)
         return blank.scatter_(1, self.indices, True)
 
-    def then(self, other: "Selection") -> Self:
+    def then(self, other: "Selection") -> "Selection":
         """Select among the kept tokens once more: `other` counts this selection's K slots as its tokens.
 
         Owners are followed through both; the pick order is the second one's, or this one's restricted to what is left.
@@ -205,9 +205,9 @@ class Selection:
             stays = torch.zeros((self.batch, self.n_tokens), dtype=torch.bool, device=self.device)
             stays = stays.scatter_(1, indices, True).gather(1, self.order)
             order = self.order[stays].reshape(self.batch, other.k)
-        return type(self)(indices, self.n_tokens, owner, features, order)
+        return Selection(indices, self.n_tokens, owner, features, order)
 
-    def union(self, other: "Selection") -> Self:
+    def union(self, other: "Selection") -> "Selection":
         """Keep what either selection keeps; every row must come out with the same count."""
         if other.n_tokens != self.n_tokens or other.batch != self.batch:
             raise SelectionError(
@@ -219,9 +219,9 @@ class Selection:
         counts = kept.sum(dim=1)
         if bool((counts != counts[0]).any()):
             raise SelectionError(f"the rows of the union keep {counts.tolist()} tokens; unite row by row instead")
-        return type(self)(kept.nonzero()[:, 1].reshape(self.batch, -1), self.n_tokens)
+        return Selection(kept.nonzero()[:, 1].reshape(self.batch, -1), self.n_tokens)
 
-    def prefix(self, k: int) -> Self:
+    def prefix(self, k: int) -> "Selection":
         """Keep only the first `k` picks: for a nested method this is its answer at the smaller budget."""
         if isinstance(k, bool) or not isinstance(k, int) or not 0 < k <= self.k:
             raise SelectionError(f"prefix of {k!r} tokens; expected a whole number in 1..{self.k}")
@@ -233,7 +233,7 @@ class Selection:
             )
         if self.owner is not None or self.features is not None:
             raise SelectionError("a merging selection has no prefix: its slots stand for more than their own token")
-        return type(self).from_order(self.order[:, :k].contiguous(), self.n_tokens)
+        return Selection.from_order(self.order[:, :k].contiguous(), self.n_tokens)
 
     def to_json(self) -> dict[str, Any]:
         """Return `n_tokens`, `k`, `indices` and, if there are any, `order` and `owner` as plain lists, one per row."""

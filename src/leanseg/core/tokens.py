@@ -1,7 +1,6 @@
 """The visual tokens of one picture or of the frames of a clip, and the grid on which they lie."""
 
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 
@@ -107,13 +106,13 @@ class VisualTokens:
         """Tokens of one picture or frame."""
         return self.grid.n_tokens
 
-    def row(self, index: int) -> Self:
+    def row(self, index: int) -> "VisualTokens":
         """Return the tokens of one picture or frame, as a batch of one."""
         if not -self.batch <= index < self.batch:
             raise TokensError(f"row {index} of a batch of {self.batch}")
         position = index % self.batch
         rows = slice(position, position + 1)
-        return type(self)(
+        return VisualTokens(
             features=self.features[rows],
             grid=self.grid,
             attention=None if self.attention is None else self.attention[rows],

@@ -21,12 +21,12 @@ class Coverage:
     `spatial`: on the grid, (y, x) in [0, 1]. `joint`: in e = [v, lambda (y, x)], the space in which EVTP selects.
     """
 
-    feature_max: Float[Tensor, "b"]
-    feature_mean: Float[Tensor, "b"]
-    spatial_max: Float[Tensor, "b"]
-    spatial_mean: Float[Tensor, "b"]
-    joint_max: Float[Tensor, "b"]
-    joint_mean: Float[Tensor, "b"]
+    feature_max: Float[Tensor, " b"]
+    feature_mean: Float[Tensor, " b"]
+    spatial_max: Float[Tensor, " b"]
+    spatial_mean: Float[Tensor, " b"]
+    joint_max: Float[Tensor, " b"]
+    joint_mean: Float[Tensor, " b"]
 
     def to_json(self) -> dict[str, list[float]]:
         """Return each measure as a list, one number per row."""
@@ -53,11 +53,11 @@ class InformationBound:
     takes tokens as random and residuals as bounded by delta on every draw; one picture is a single draw.
     """
 
-    radius: Float[Tensor, "b"]
-    conditional_entropy: Float[Tensor, "b"]
-    reference_entropy: Float[Tensor, "b"]
-    gain: Float[Tensor, "b"]
-    vacuous: Bool[Tensor, "b"]
+    radius: Float[Tensor, " b"]
+    conditional_entropy: Float[Tensor, " b"]
+    reference_entropy: Float[Tensor, " b"]
+    gain: Float[Tensor, " b"]
+    vacuous: Bool[Tensor, " b"]
 
     def to_json(self) -> dict[str, list[Any]]:
         """Return each field as a list, one value per row; an infinite value becomes None."""

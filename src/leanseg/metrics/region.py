@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any, Self, final
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +69,7 @@ class GIoU:
         """Add one pair of masks (H, W), or several (..., H, W); each counts as one."""
         self._overlap.add(gt, pred, ignore)
 
-    def merge(self, other: Self) -> None:
+    def merge(self, other: "GIoU") -> None:
         """Add what `other` has seen."""
         self._overlap.extend(_same(self, other)._overlap)
 
@@ -92,7 +92,7 @@ class GIoU:
         return self._overlap.state
 
     @classmethod
-    def from_state(cls, state: dict[str, list[int]]) -> Self:
+    def from_state(cls, state: dict[str, list[int]]) -> "GIoU":
         """Return the metric that had this `state`."""
         metric = cls()
         metric._overlap = _Overlap(**state)
@@ -113,7 +113,7 @@ class CIoU:
         """Add one pair of masks (H, W), or several (..., H, W)."""
         self._overlap.add(gt, pred, ignore)
 
-    def merge(self, other: Self) -> None:
+    def merge(self, other: "CIoU") -> None:
         """Add what `other` has seen."""
         self._overlap.extend(_same(self, other)._overlap)
 
@@ -129,7 +129,7 @@ class CIoU:
         return self._overlap.state
 
     @classmethod
-    def from_state(cls, state: dict[str, list[int]]) -> Self:
+    def from_state(cls, state: dict[str, list[int]]) -> "CIoU":
         """Return the metric that had this `state`."""
         metric = cls()
         metric._overlap = _Overlap(**state)

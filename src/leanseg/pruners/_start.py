@@ -19,7 +19,7 @@ def check_start(start: int | str) -> None:
         raise SpecError(f"start is {start!r}; it must be one of {', '.join(STARTS)}, or the index of a token")
 
 
-def first_pick(start: int | str, seed: int, tokens: VisualTokens, points: Float[Tensor, "b n e"]) -> Int[Tensor, "b"]:
+def first_pick(start: int | str, seed: int, tokens: VisualTokens, points: Float[Tensor, "b n e"]) -> Int[Tensor, " b"]:
     """Return the first token of each row.
 
     `mean`: nearest to the mean of the points; `far`: farthest from it; `first`: token 0; `random`: drawn from `seed`

@@ -15,7 +15,7 @@ _LARGEST_GRAM = 8192
 
 
 def farthest_first(
-    points: Float[Tensor, "b n d"], k: int, starts: Int[Tensor, "b"]
+    points: Float[Tensor, "b n d"], k: int, starts: Int[Tensor, " b"]
 ) -> tuple[Int[Tensor, "b k"], Float[Tensor, "b k"]]:
     """Return pick order and radius after each pick; see `leanseg.core.kcenter.select`."""
     device = points.device
@@ -40,7 +40,7 @@ def _pick(
     around: Float[Tensor, "b n d"],
     gram: Float[Tensor, "b n n"] | None,
     norms: Float[Tensor, "b n"],
-    starts: Int[Tensor, "b"],
+    starts: Int[Tensor, " b"],
     k: int,
 ) -> tuple[Int[Tensor, "b k"], Float[Tensor, "b k"]]:
     """The greedy loop: a running minimum of squared distances, with -1 where a point is picked. No host round trips."""
