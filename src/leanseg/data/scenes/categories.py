@@ -48,7 +48,11 @@ CATEGORIES: tuple[Category, ...] = (
         "animal",
         ("duck", "rabbit", "dog", "cat", "mouse", "camel", "bee", "peacock", "swan", "deer", "fox"),
     ),
-    Category("food item", None, (*_GARDEN, "drink", "sea animal", "farm animal", "duck", "deer", "rabbit")),
+    Category(
+        "food item",
+        None,
+        (*_GARDEN, "drink", "teapot", "snail", "frog", "turtle", "sea animal", "farm animal", "duck", "deer", "rabbit"),
+    ),
     Category("fruit", "food item", (*_GARDEN, "vegetable", "juice box"), "fruits"),
     Category("vegetable", "food item", (*_GARDEN, "box of fries", "box of popcorn", "hamburger", "taco")),
     Category(
@@ -63,7 +67,7 @@ CATEGORIES: tuple[Category, ...] = (
         ("rocket", "skateboard", "sled", "shopping cart", "horse", "camel", "elephant"),
     ),
     Category("aircraft", "vehicle", ("rocket", "kite", "balloon"), "aircraft"),
-    Category("boat", "vehicle", ("ship",)),
+    Category("boat", "vehicle", ("ship", "ferry")),
     Category(
         "piece of clothing",
         None,

@@ -333,7 +333,8 @@ SEPARATE: tuple[frozenset[str], ...] = (
     frozenset({"panda", "teddy bear"}),
     frozenset({"dragon", "lizard", "crocodile"}),
     frozenset({"snowflake", "star"}),
-    frozenset({"birthday cake", "cupcake"}),
+    frozenset({"birthday cake", "cupcake", "candle", "flame"}),
+    frozenset({"snowman", "top hat"}),
     frozenset({"lion", "tiger", "cat"}),
     frozenset({"guitar", "violin", "banjo"}),
 )
