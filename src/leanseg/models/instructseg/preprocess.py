@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ MASK_STD = np.array([58.395, 57.12, 57.375], dtype=np.float32)
 PADDING_VALUE = 128  # before normalising, so padding is not zero afterwards
 
 
-def siglip_pixels(image: NDArray[np.uint8], size: int) -> Float[Tensor, "3 s s"]:
+def siglip_pixels(image: NDArray[Any], size: int) -> Float[Tensor, "3 s s"]:
     """Resize to `size` x `size` without keeping the aspect ratio (bicubic) and scale the values to [-1, 1].
 
     Shapes: image (H, W, 3) uint8 RGB -> (3, size, size) float32.
@@ -31,7 +33,7 @@ def siglip_pixels(image: NDArray[np.uint8], size: int) -> Float[Tensor, "3 s s"]
     return _channels_first((scaled - np.float32(0.5)) / np.float32(0.5))
 
 
-def mask_pixels(image: NDArray[np.uint8], size: int) -> tuple[Float[Tensor, "3 s s"], tuple[int, int]]:
+def mask_pixels(image: NDArray[Any], size: int) -> tuple[Float[Tensor, "3 s s"], tuple[int, int]]:
     """Resize so that the longer side is `size` (bilinear), pad at the bottom and right, and normalise.
 
     Shapes: image (H, W, 3) uint8 RGB -> (3, size, size) float32 and (height, width) of the part that is picture,
@@ -65,7 +67,7 @@ def scaled_size(height: int, width: int, *, size: int) -> tuple[int, int]:
     return max(1, int(scaled_height + 0.5)), max(1, int(scaled_width + 0.5))
 
 
-def _picture(image: NDArray[np.uint8]) -> Image.Image:
+def _picture(image: NDArray[Any]) -> Image.Image:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(
             f"a picture has shape {tuple(image.shape)} and type {image.dtype}; "
