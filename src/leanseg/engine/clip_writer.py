@@ -29,7 +29,7 @@ class ClipWriter:
     ...     writer.write(frame)
     """
 
-    def __init__(self, path: str | Path, *, fps: float | int = 25.0, quality: int = 20) -> None:
+    def __init__(self, path: str | Path, *, fps: float = 25.0, quality: int = 20) -> None:
         self.path = Path(path)
         if self.path.suffix.lower() not in _ENCODERS:
             known = ", ".join(sorted(_ENCODERS))
@@ -88,7 +88,7 @@ class ClipWriter:
         self._stream.pix_fmt = "yuv420p"
 
 
-def write_clip(path: str | Path, frames: Iterable[NDArray[Any]], *, fps: float | int = 25.0) -> Path:
+def write_clip(path: str | Path, frames: Iterable[NDArray[Any]], *, fps: float = 25.0) -> Path:
     """Write all `frames` (RGB uint8, one size) as a clip and return its path."""
     with ClipWriter(path, fps=fps) as writer:
         for frame in frames:

@@ -1,4 +1,4 @@
-"""The one interface that command line, evaluation and web page see, and how a model is found by name, folder or hub id."""
+"""The one interface that command line, evaluation and web page see, and how a model is found."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 class Segmenter(Protocol):
     """Something that turns a clip and an instruction into masks.
 
-    `segment` takes an image (H, W, 3) or a clip (T, H, W, 3), RGB uint8, and one instruction or a list; `segment_stream`
-    takes any iterable of frames and yields one frame's answer at a time. Options are those of the model: `pruner`, `task`,
-    `site`, `position_ids`, `template`, `visual`, `no_object_threshold`, `soft`.
+    `segment` takes an image (H, W, 3) or a clip (T, H, W, 3), RGB uint8, and one instruction or a list;
+    `segment_stream` takes any iterable of frames and yields one frame's answer at a time. Options are those of the
+    model: `pruner`, `task`, `site`, `position_ids`, `template`, `visual`, `no_object_threshold`, `soft`.
     """
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from leanseg.errors import InputError, unknown_name
-from leanseg.models.instructseg.assembly import POSITION_IDS, PositionIds
+from leanseg.models.instructseg.assembly import POSITION_IDS
 from leanseg.models.instructseg.prompt import TEMPLATES, find_task
 from leanseg.pruners import Pruner
 
@@ -32,7 +32,7 @@ class SegmentOptions:
     pruner: Pruner | None = None
     task: str | None = None
     site: str = "before_projector"
-    position_ids: PositionIds = "compact"
+    position_ids: str = "compact"
     template: str | None = None
     visual: str = "all"
     no_object_threshold: float | None = None
@@ -42,11 +42,6 @@ class SegmentOptions:
     model_name: str = "instructseg"
 
     def __post_init__(self) -> None:
-        if self.pruner is not None and not isinstance(self.pruner, Pruner):
-            raise InputError(
-                f"pruner is {self.pruner!r}; expected a Pruner such as EVTP(keep_ratio=0.2); "
-                "turn a spec string into one with leanseg.pruner(...)"
-            )
         if self.pruner is not None and self.pruner.scope != "frame":
             raise InputError(
                 f"{self.pruner.spec()} selects over a whole clip; this model prunes every frame by itself: "
@@ -76,4 +71,10 @@ def read_options(given: Mapping[str, Any]) -> SegmentOptions:
     for name in given:
         if name not in known:
             raise InputError(unknown_name("option of segment", name, known))
+    pruner = given.get("pruner")
+    if pruner is not None and not isinstance(pruner, Pruner):
+        raise InputError(
+            f"pruner is {pruner!r}; expected a Pruner such as EVTP(keep_ratio=0.2); "
+            "turn a spec string into one with leanseg.pruner(...)"
+        )
     return SegmentOptions(**given)

@@ -96,7 +96,7 @@ def segment_stream(
         cache=FrameCache() if cache is None else cache,
         timer=StageTimer(model.device),
     )
-    results = _run_stream(run, _same_size(chain(head, map(_checked_frame, source))), is_clip)
+    results = _run_stream(run, _same_size(_after(head, source)), is_clip)
     return (frame[0] for frame in results) if isinstance(instruction, str) else results
 
 
@@ -235,6 +235,14 @@ def _checked_frame(frame: Any) -> NDArray[np.uint8]:
         )
     check_picture_size(array.shape[0], array.shape[1], "frame")
     return array
+
+
+def _after(head: list[NDArray[np.uint8]], source: Iterator[Any]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the checked frames of `head`, emptying it so that none of them stays in memory, then those of `source`."""
+    while head:
+        yield head.pop(0)
+    for frame in source:
+        yield _checked_frame(frame)
 
 
 def _same_size(frames: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
