@@ -94,7 +94,7 @@ def test_unreadable_pictures_are_refused_in_one_line(tmp_path, rng):
 
 def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path):
     Image.new("1", (10_000, 10_000)).save(tmp_path / "bomb.png")
-    with pytest.raises(InputError, match="too large: 10000 x 10000 = 100.0 megapixels") as error:
+    with pytest.raises(InputError, match=r"too large: 10000 x 10000 = 100\.0 megapixels") as error:
         read_image(tmp_path / "bomb.png")
     one_line(error)
     Image.new("1", (17_000, 2)).save(tmp_path / "long.png")
