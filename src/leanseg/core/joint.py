@@ -40,6 +40,9 @@ class JointSpace:
     variance 1/D; `l2` each token to length 1, then centred. Total variance of v is 1, except with `l2`.
     """
 
+    # Checked below, by errors that say what to do; run-time shape checks would speak first.
+    __no_type_check__ = True
+
     tau: float = 1.0
     spatial_weight: float | None = None
     lambda_rule: str = "inverse_std"

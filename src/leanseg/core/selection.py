@@ -26,6 +26,9 @@ class Selection:
     [[5.0, 7.0]]
     """
 
+    # Checked below, by errors that say what to do; run-time shape checks would speak first.
+    __no_type_check__ = True
+
     indices: Int[Tensor, "b k"]
     n_tokens: int
     owner: Int[Tensor, "b n"] | None = None
@@ -251,7 +254,7 @@ class Selection:
         slots = torch.arange(self.k, device=self.device).expand(self.batch, self.k)
         return self.indices.new_full((self.batch, self.n_tokens), -1).scatter_(1, self.indices, slots)
 
-    def _check_rows(self, name: str, values: Shaped[Tensor, "..."], n_rows: int, letter: str) -> None:
+    def _check_rows(self, name: str, values: object, n_rows: int, letter: str) -> None:
         if not isinstance(values, Tensor) or values.ndim < 2 or tuple(values.shape[:2]) != (self.batch, n_rows):
             given = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise SelectionError(
@@ -263,7 +266,7 @@ class Selection:
             )
 
 
-def _check_index_tensor(name: str, value: Shaped[Tensor, "..."], shape: tuple[int, int] | None) -> None:
+def _check_index_tensor(name: str, value: object, shape: tuple[int, int] | None) -> None:
     if not isinstance(value, Tensor) or value.dtype != torch.int64 or value.ndim != 2:
         given = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise SelectionError(f"{name} is {given}; expected an int64 tensor with two axes")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from leanseg.errors import TokensError
-from leanseg.shapes import Float, Shaped, Tensor
+from leanseg.shapes import Float, Tensor
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,9 @@ class Grid:
     >>> Grid(2, 3).coords.tolist()[4]
     [1.0, 0.5]
     """
+
+    # Checked below, by errors that say what to do; run-time shape checks would speak first.
+    __no_type_check__ = True
 
     height: int
     width: int
@@ -54,6 +57,9 @@ class VisualTokens:
     Everything is floating point, finite and on one device, or the constructor raises `TokensError` naming the field.
     """
 
+    # Checked below, by errors that say what to do; run-time shape checks would speak first.
+    __no_type_check__ = True
+
     features: Float[Tensor, "b n d"]
     grid: Grid
     attention: Float[Tensor, "b n"] | None = None
@@ -78,14 +84,14 @@ class VisualTokens:
             cue = getattr(self, name)
             if cue is None:
                 continue
+            if isinstance(cue, Tensor) and cue.device != self.features.device:
+                raise TokensError(f"{name} is on {cue.device}, features on {self.features.device}; move them together")
             self._check(name, cue, layout, layout.count(",") + 1)
             if tuple(cue.shape[: len(leading)]) != leading:
                 raise TokensError(f"{name} has shape {tuple(cue.shape)}; expected {layout} starting with {leading}")
-            if cue.device != self.features.device:
-                raise TokensError(f"{name} is on {cue.device}, features on {self.features.device}; move them together")
 
     @staticmethod
-    def _check(name: str, value: Shaped[Tensor, "..."], layout: str, n_axes: int) -> None:
+    def _check(name: str, value: object, layout: str, n_axes: int) -> None:
         if not isinstance(value, Tensor):
             raise TokensError(f"{name} is {type(value).__name__}; it must be a torch tensor {layout}")
         if value.ndim != n_axes or value.numel() == 0:

@@ -19,7 +19,7 @@ def row_generator(seed: int, features: Float[Tensor, "n d"]) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "little", signed=True))
 
 
-def check_seed(seed: int) -> None:
+def check_seed(seed: object) -> None:
     """Raise `SpecError` unless `seed` is a whole number of at least 0."""
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise SpecError(f"seed is {seed!r}; it must be a whole number of at least 0")

@@ -10,7 +10,7 @@ from leanseg.shapes import Float, Int, Tensor
 STARTS = ("mean", "first", "far", "random")
 
 
-def check_start(start: int | str) -> None:
+def check_start(start: object) -> None:
     """Raise `SpecError` unless `start` is one of `STARTS` or an index."""
     if isinstance(start, str):
         if start not in STARTS:

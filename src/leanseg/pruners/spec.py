@@ -76,6 +76,8 @@ def _build(node: ast.expr, find: Callable[[str], type[Pruner]], keep_ratio: floa
     for argument in node.keywords if isinstance(node, ast.Call) else []:
         if argument.arg is None:
             raise SpecError(f"{named.id}(**...) is not possible in a pruner spec; {_GRAMMAR}")
+        if argument.arg in values:
+            raise SpecError(f"{named.id}: {argument.arg} is given twice")
         values[argument.arg] = _value(argument.value, find, keep_ratio, depth)
     if isinstance(node, ast.Call) and node.args:
         raise SpecError(f"write a name before each value of {named.id}(...): {_GRAMMAR}")

@@ -36,7 +36,7 @@ def select(
     return farthest_first(points, k, _starts(start, batch, n_points, points.device))
 
 
-def _starts(start: int | Shaped[Tensor, "..."], batch: int, n_points: int, device: torch.device) -> Int[Tensor, " b"]:
+def _starts(start: object, batch: int, n_points: int, device: torch.device) -> Int[Tensor, " b"]:
     if isinstance(start, Tensor):
         starts = start.to(device)
         if starts.dtype != torch.int64 or tuple(starts.shape) != (batch,):

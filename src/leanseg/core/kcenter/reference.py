@@ -1,5 +1,7 @@
 """Greedy k-center in plain torch: the engine that every other one must agree with."""
 
+from collections.abc import Callable
+
 import torch
 
 from leanseg.core.distances import centred, squared
@@ -26,34 +28,38 @@ def farthest_first(
     around = torch.stack([row for row, _ in prepared])
     scale = torch.tensor([scale for _, scale in prepared], dtype=torch.float64, device=points.device)
     n_points = points.shape[1]
-    gram = None
     if n_points <= _LARGEST_GRAM and k * _ROWS_BELOW >= n_points:
-        gram = torch.stack([row @ row.T for row in around])
-        norms = gram.diagonal(dim1=1, dim2=2).contiguous()
+        distances = torch.stack([_all_distances(row) for row in around])
+        rows = torch.arange(len(around), device=around.device)
+        order, radius = _pick(lambda picked: distances[rows, picked], starts, n_points, k)
     else:
         norms = torch.stack([row.square().sum(dim=1) for row in around])
-    order, radius = _pick(around, gram, norms, starts, k)
+        order, radius = _pick(lambda picked: _distances_to(around, norms, picked), starts, n_points, k)
     return order.to(device), (radius * scale[:, None]).to(device if device.type != "mps" else "cpu")
 
 
+def _all_distances(points: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
+    products = points @ points.T
+    norms = products.diagonal().clone()
+    return squared(products, norms[:, None], norms[None, :])
+
+
+def _distances_to(
+    around: Float[Tensor, "b n d"], norms: Float[Tensor, "b n"], picked: Int[Tensor, " b"]
+) -> Float[Tensor, "b n"]:
+    products = torch.stack([points @ points[pick] for points, pick in zip(around, picked, strict=True)])
+    return squared(products, norms, norms.gather(1, picked[:, None]))
+
+
 def _pick(
-    around: Float[Tensor, "b n d"],
-    gram: Float[Tensor, "b n n"] | None,
-    norms: Float[Tensor, "b n"],
-    starts: Int[Tensor, " b"],
-    k: int,
+    distances_to: Callable[[Tensor], Tensor], starts: Int[Tensor, " b"], n_points: int, k: int
 ) -> tuple[Int[Tensor, "b k"], Float[Tensor, "b k"]]:
     """The greedy loop: a running minimum of squared distances, with -1 where a point is picked. No host round trips."""
-    rows = torch.arange(around.shape[0], device=around.device)
-    nearest = torch.full_like(norms, torch.inf)
+    nearest = torch.full((len(starts), n_points), torch.inf, dtype=torch.float64, device=starts.device)
     picked = starts
     picks, tops = [], []
     for _ in range(k):
-        if gram is not None:
-            products = gram[rows, picked]
-        else:
-            products = torch.stack([points @ points[pick] for points, pick in zip(around, picked, strict=True)])
-        torch.minimum(nearest, squared(products, norms, norms[rows, picked][:, None]), out=nearest)
+        torch.minimum(nearest, distances_to(picked), out=nearest)
         nearest.scatter_(1, picked[:, None], -1.0)
         top = nearest.amax(dim=1, keepdim=True)
         picks.append(picked)

@@ -1,0 +1,138 @@
+import inspect
+import pickle
+from dataclasses import FrozenInstanceError, dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+
+from leanseg.core import Grid, Selection, VisualTokens
+from leanseg.errors import BudgetError, SelectionError, SpecError, TokensError
+from leanseg.pruners import EVTP, Identity, KCenter, Pruner, Random, ScorePruner, Uniform
+
+
+def tokens(batch=1, grid=None):
+    grid = grid or Grid(4, 5)
+    generator = torch.Generator().manual_seed(7)
+    return VisualTokens(features=torch.randn(batch, grid.n_tokens, 6, generator=generator), grid=grid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guided(Pruner):
+    cues: ClassVar[tuple[str, ...]] = ("attention", "guidance")
+
+    def select(self, tokens, k):
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Returns(Pruner):
+    result: object
+
+    def select(self, tokens, k):
+        return self.result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores(ScorePruner):
+    value: object = None
+
+    def score(self, tokens):
+        return self.value
+
+
+def test_a_missing_cue_is_named():
+    with pytest.raises(TokensError, match="needs attention and guidance, and the tokens carry no cue"):
+        Guided(keep_ratio=0.5)(tokens())
+
+
+def test_a_clip_pruner_refuses_frames_as_a_batch():
+    @dataclass(frozen=True, kw_only=True)
+    class Clip(KCenter):
+        scope: ClassVar[str] = "clip"
+
+    assert Clip(keep_ratio=0.5)(tokens()).k == 10
+    with pytest.raises(TokensError, match="takes a clip as one joint row; got a batch of 2 frames"):
+        Clip(keep_ratio=0.5)(tokens(batch=2))
+
+
+def test_only_visual_tokens_are_taken():
+    with pytest.raises(TokensError, match="a pruner takes VisualTokens"):
+        inspect.unwrap(Pruner.__call__)(EVTP(keep_ratio=0.5), torch.zeros(1, 20, 6))
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (None, "returned NoneType; select must return a Selection"),
+        (Selection(torch.arange(3)[None], 20), r"= \(1, 3, 20, .*expected \(1, 10, 20"),
+        (Selection(torch.arange(10)[None], 21), r"= \(1, 10, 21, .*expected \(1, 10, 20"),
+        (Selection.identity(2, 10), r"= \(2, 10, 10, .*expected \(1, 10, 20"),
+    ],
+)
+def test_what_a_method_returns_is_verified(result, message):
+    with pytest.raises(SelectionError, match=message):
+        Returns(keep_ratio=0.5, result=result)(tokens())
+
+
+def test_scores_are_verified():
+    with pytest.raises(SelectionError, match=r"scored \(1, 3\); expected \(1, 20\)"):
+        Scores(keep_ratio=0.5, value=torch.zeros(1, 3))(tokens())
+    with pytest.raises(SelectionError, match="scores that are NaN or infinite"):
+        Scores(keep_ratio=0.5, value=torch.full((1, 20), float("nan")))(tokens())
+    order = Scores(keep_ratio=0.1, value=torch.arange(20.0)[None])(tokens()).order
+    assert order.tolist() == [[19, 18]]
+
+
+@pytest.mark.parametrize("ratio", [0, -1, 1.5, "0.2", None, True, float("nan")])
+def test_a_bad_keep_ratio_is_refused_by_every_pruner(ratio):
+    for made in (EVTP, KCenter, Random, Uniform, Identity):
+        with pytest.raises(BudgetError, match="keep_ratio is"):
+            made(keep_ratio=ratio)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tau": 0}, "tau is"),
+        ({"tau": "big"}, "tau is 'big'"),
+        ({"spatial_weight": -1}, "spatial_weight is"),
+        ({"lambda_rule": "std"}, "unknown lambda_rule 'std'"),
+        ({"normalize": "zscor"}, "unknown normalize 'zscor'; did you mean 'zscore'"),
+        ({"start": "men"}, "unknown start 'men'; did you mean 'mean'.*, or the index of a token"),
+        ({"start": -1}, "start is -1; it must be one of mean, first, far, random, or the index"),
+        ({"start": 1.5}, "start is 1.5"),
+        ({"seed": -1}, "seed is -1; it must be a whole number of at least 0"),
+        ({"seed": 0.5}, "seed is 0.5"),
+    ],
+)
+def test_bad_options_of_evtp_are_refused(options, message):
+    with pytest.raises(SpecError, match=message):
+        EVTP(keep_ratio=0.2, **options)
+
+
+def test_a_start_beyond_the_grid_is_refused():
+    assert KCenter(keep_ratio=0.5, start=19)(tokens()).order[0, 0] == 19
+    with pytest.raises(SpecError, match=r"start is token 20; these grids have tokens 0\.\.19"):
+        KCenter(keep_ratio=0.5, start=20)(tokens())
+
+
+def test_pruners_are_values():
+    made = EVTP(keep_ratio=0.2, tau=2)
+    assert made == EVTP(keep_ratio=0.2, tau=2.0) and hash(made) == hash(EVTP(keep_ratio=0.2, tau=2.0))
+    assert isinstance(made.tau, float) and isinstance(EVTP(keep_ratio=1).keep_ratio, float)
+    assert isinstance(EVTP(keep_ratio=0.2, spatial_weight=0).spatial_weight, float)
+    assert pickle.loads(pickle.dumps(made)) == made
+    assert made != EVTP(keep_ratio=0.2) and repr(made).startswith("EVTP(keep_ratio=0.2, tau=2.0")
+    with pytest.raises(FrozenInstanceError):
+        made.tau = 1.0
+    with pytest.raises(TypeError):
+        EVTP(0.2)
+
+
+def test_a_selection_carries_no_gradient_and_tokens_may():
+    scene = tokens()
+    scene.features.requires_grad_()
+    for made in (EVTP(keep_ratio=0.2), KCenter(keep_ratio=0.2), Random(keep_ratio=0.2), Uniform(keep_ratio=0.2)):
+        made(scene).gather(scene.features).sum().backward()
+    assert float(scene.features.grad.sum()) == 4 * 4 * 6
