@@ -37,12 +37,13 @@ def _not_loaded() -> None:
     """Stand in for the subcommands that are only listed."""
 
 
-def _show_version(value: bool) -> None:
+def _show_version(value: bool) -> bool:
     if value:
         from leanseg import __version__
 
         typer.echo(f"leanseg {__version__}")
         raise typer.Exit
+    return value
 
 
 def build_app(chosen: str | None) -> typer.Typer:

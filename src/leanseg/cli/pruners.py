@@ -20,15 +20,15 @@ def pruners(
     if as_json:
         print_json({"schema": 1, "command": "pruners", "pruners": rows})
         return
-    from rich.table import Table
-
-    table = Table("name", "what it does", "needs", "source", "options", box=None, pad_edge=False)
+    out = results()
     for row in rows:
         cues, options = row["cues"], row["options"]
         assert isinstance(cues, list) and isinstance(options, dict)
         written = ", ".join(f"{name}={value!r}" for name, value in options.items())
-        table.add_row(str(row["name"]), str(row["summary"]), ", ".join(cues) or "-", str(row["paper"] or "-"), written or "-")
-    results().print(table)
+        out.print(f"[bold]{row['name']}[/bold]  {row['summary']}")
+        for name, value in (("needs", ", ".join(cues)), ("source", row["paper"]), ("options", written)):
+            if value:
+                out.print(f"  {name}: {value}", markup=False)
 
 
 def describe() -> list[dict[str, object]]:
@@ -38,7 +38,7 @@ def describe() -> list[dict[str, object]]:
     return [
         {
             "name": name,
-            "summary": (kind.__doc__ or "").strip().split("\n")[0],
+            "summary": " ".join((kind.__doc__ or "").split("\n\n")[0].split()),
             "cues": [str(cue) for cue in kind.cues],
             "paper": kind.paper,
             "scope": kind.scope,

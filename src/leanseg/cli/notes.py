@@ -1,0 +1,61 @@
+"""What the reader of a result should know: the shipped model was trained on generated scenes, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+# Written by `leanseg scenes` into its PNG files and clips; the reader below and docs/cli.md know it as well.
+SCENE_MARK = "leanseg scenes"
+SMALL_MODELS = ("instructseg-nano",)
+_IGNORED = str.maketrans(dict.fromkeys('.!;:"()', " "))
+RELEASED = 'leanseg segment ... --model instructseg --weights weic22/InstructSeg --dtype bfloat16'
+
+
+def notes(source: Path, instructions: Sequence[str], model: str) -> list[str]:
+    """Return the sentences for a request to `model`; none for models other than the shipped small ones."""
+    if model not in SMALL_MODELS:
+        return []
+    said = []
+    if not is_generated(source):
+        said.append(
+            f"{model} was trained on generated scenes only; on a photograph or any other picture its masks mean little. "
+            f"For those load the released weights (7.4 GB): {RELEASED}"
+        )
+    unknown = unknown_words(instructions)
+    if unknown:
+        quoted = ", ".join(repr(word) for word in unknown)
+        said.append(f"{model} has never seen the word{'s' if len(unknown) > 1 else ''} {quoted}; expect a guess")
+    return said
+
+
+def is_generated(source: Path) -> bool:
+    """Return whether a picture, a clip or the first picture of a folder says that `leanseg scenes` made it."""
+    if source.is_dir():
+        pictures = sorted(path for path in source.iterdir() if path.suffix.lower() == ".png")
+        return bool(pictures) and is_generated(pictures[0])
+    if source.suffix.lower() == ".png":
+        from PIL import Image
+
+        with suppress(OSError, ValueError, SyntaxError), Image.open(source) as picture:
+            return SCENE_MARK in str(picture.info.get("Software", ""))
+        return False
+    import av
+
+    with suppress(OSError, ValueError), av.open(str(source)) as container:
+        return any(SCENE_MARK in str(value) for value in container.metadata.values())
+    return False
+
+
+def unknown_words(instructions: Sequence[str]) -> list[str]:
+    """Return the words that no generated instruction holds, in order of appearance, each once.
+
+    >>> unknown_words(["the zeppelin left of the red apple"])
+    ['zeppelin']
+    """
+    from leanseg.data.scenes.phrasing import vocabulary, words
+
+    known = set(vocabulary())
+    asked = [word for text in instructions for word in words(text.lower().translate(_IGNORED))]
+    return list(dict.fromkeys(word for word in asked if word not in known))

@@ -1,0 +1,180 @@
+"""`leanseg segment`: a picture or a clip and one or more sentences in, masks and overlays out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from leanseg.cli.console import messages, print_json, results
+from leanseg.cli.folder import RESULT, check_replaceable, whole_folder
+from leanseg.cli.notes import notes
+from leanseg.errors import InputError
+
+if TYPE_CHECKING:
+    from leanseg.engine.segmenter import Segmenter
+    from leanseg.engine.video import ClipInfo
+    from leanseg.pruners import Pruner
+
+DEFAULT_PRUNER = "evtp"
+DEFAULT_KEEP_RATIO = 0.2
+# Whichever of the two is better on the shipped model; models are called with `compact` from Python, as the release.
+DEFAULT_POSITION_IDS = "compact"
+SHIPPED = "instructseg-nano"
+EPILOG = (
+    'Examples: leanseg segment picture.png "the dog left of the red apple" | '
+    'leanseg segment clip.mp4 "the tool" "the animal that moves" --pruner "evtp(keep_ratio=0.1)" --out out/clip | '
+    'leanseg segment photo.jpg "the mug" --model instructseg --weights weic22/InstructSeg --dtype bfloat16'
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked for, checked as far as it can be before a model is loaded."""
+
+    source: Path
+    instructions: tuple[str, ...]
+    model: str
+    weights: str | None
+    device: str
+    dtype: str
+    out: Path
+    options: dict[str, Any]
+
+
+def segment(
+    source: Annotated[Path, typer.Argument(help="A picture, an mp4, gif or webm file, or a folder of frames.")],
+    instructions: Annotated[list[str], typer.Argument(help="What to segment, in words; each is answered on its own.")],
+    model: Annotated[str, typer.Option(help="A model in the package, `instructseg`, or a folder.")] = SHIPPED,
+    weights: Annotated[str | None, typer.Option(help="Folder or Hugging Face hub name of released weights.")] = None,
+    pruner: Annotated[str, typer.Option(help="Which tokens stay (`leanseg pruners`); `identity` keeps all.")] = DEFAULT_PRUNER,
+    keep_ratio: Annotated[
+        float | None, typer.Option(help="Fraction of tokens that stays, if the pruner's spec has none.  [default: 0.2]")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="referring or reasoning (for clips: video_...).  [default: referring]")] = None,
+    position_ids: Annotated[str, typer.Option(help="Number kept tokens anew (compact) or not (original).")] = DEFAULT_POSITION_IDS,
+    site: Annotated[str, typer.Option(help="Prune before_projector or after_projector.")] = "before_projector",
+    template: Annotated[str | None, typer.Option(help="Prompt: released or paper.  [default: the model's own]")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    out: Annotated[Path | None, typer.Option(help="The folder to write.  [default: out/<name of the source>]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (docs/cli.md) instead of lines.")] = False,
+) -> None:
+    """Segment what each sentence asks for; writes masks, an overlay with the kept tokens, and result.json."""
+    _check_instructions(instructions)
+    folder = out or Path("out") / source.resolve().stem
+    check_replaceable(folder, "segment")
+    from leanseg.engine.video import clip_info
+
+    info = clip_info(source)
+    options = _options(
+        pruner=_pruner(pruner, keep_ratio), task=task, position_ids=position_ids, site=site, template=template
+    )
+    request = Request(
+        source=source,
+        instructions=tuple(instructions),
+        model=model,
+        weights=weights,
+        device=device,
+        dtype=dtype,
+        out=folder,
+        options=options,
+    )
+    said = notes(source, instructions, model)
+    for note in said:
+        messages().print(f"[yellow]note:[/yellow] {note}")
+    document = _run(request, info, said)
+    if as_json:
+        print_json(document)
+    else:
+        _report(document, folder)
+
+
+def _check_instructions(instructions: list[str]) -> None:
+    for instruction in instructions:
+        if not instruction.strip():
+            raise InputError("an instruction is empty; say in words what to segment, such as 'the dog on the left'")
+
+
+def _pruner(spec: str, keep_ratio: float | None) -> Pruner:
+    from leanseg.pruners import pruner
+
+    made = pruner(spec, keep_ratio=DEFAULT_KEEP_RATIO if keep_ratio is None else keep_ratio)
+    if keep_ratio is not None and made.keep_ratio != keep_ratio:
+        raise InputError(f"--pruner {made.spec()} and --keep-ratio {keep_ratio} contradict each other; give one of them")
+    return made
+
+
+def _options(**given: Any) -> dict[str, Any]:
+    from leanseg.models.instructseg.options import read_options
+
+    read_options(given)
+    return given
+
+
+def _run(request: Request, info: ClipInfo, said: list[str]) -> dict[str, Any]:
+    from leanseg import __version__
+    from leanseg.engine import segmenter
+    from leanseg.engine.records import write_json
+
+    with messages().status(f"loading {request.weights or request.model}"):
+        loaded = segmenter.load(request.model, request.weights, device=request.device, dtype=request.dtype)
+    with whole_folder(request.out, "segment") as staging:
+        answers = list(_answer(loaded, request, info, staging))
+        document: dict[str, Any] = {
+            "schema": 1,
+            "command": "segment",
+            "leanseg": __version__,
+            "source": str(request.source),
+            "kind": info.kind,
+            "frames": info.frames,
+            "height": info.height,
+            "width": info.width,
+            "notes": said,
+            "timings_s": answers[0].timings_s,
+            "results": [answer.to_json() for answer in answers],
+        }
+        write_json(staging / RESULT, document)
+    return document
+
+
+def _answer(loaded: Segmenter, request: Request, info: ClipInfo, staging: Path) -> Iterator[Any]:
+    """Yield one finished `Answer` per instruction, after all frames went by once."""
+    from rich.progress import Progress
+
+    from leanseg.cli.answers import Answer, Tee
+    from leanseg.engine.video import iter_frames
+
+    tee = Tee(iter_frames(request.source))
+    parts = loaded.segment_stream(tee, list(request.instructions), **request.options)
+    with ExitStack() as stack:
+        answers = [
+            stack.enter_context(
+                Answer(
+                    folder=staging, name=str(number), instruction=text, info=info, layout=loaded.layout, colour=number - 1
+                )
+            )
+            for number, text in enumerate(request.instructions, start=1)
+        ]
+        progress = stack.enter_context(Progress(console=messages(), transient=True, disable=info.is_picture))
+        bar = progress.add_task("frames", total=info.frames)
+        for frame_parts in parts:
+            image = tee.next_answered()
+            for answer, part in zip(answers, frame_parts, strict=True):
+                answer.add(image, part)
+            progress.advance(bar)
+    yield from answers
+
+
+def _report(document: dict[str, Any], folder: Path) -> None:
+    from leanseg.cli.answers import summary
+
+    out = results()
+    for result in document["results"]:
+        out.print(f"[bold]{result['instruction']}[/bold]: {summary(result)}", highlight=False)
+        out.print(f"  {folder / result['files']['overlay']}", highlight=False, markup=False)
+    out.print(f"{folder / RESULT}", highlight=False, markup=False)

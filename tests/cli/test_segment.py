@@ -1,0 +1,231 @@
+"""`leanseg segment`: what is written, what is said, and that bad input leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def decode_mask(encoded):
+    from pycocotools import mask as coco
+
+    return coco.decode({**encoded, "counts": encoded["counts"].encode("ascii")}).astype(bool)
+
+
+def test_picture_gives_masks_overlays_and_a_record(run, fake, picture, tmp_path):
+    outcome = run("segment", picture, "the dog", "the red apple", "--out", tmp_path / "answer")
+    assert outcome.code == 0, outcome.err
+    folder = tmp_path / "answer"
+    document = json.loads((folder / "result.json").read_text())
+    assert document["kind"] == "picture"
+    assert (document["frames"], document["height"], document["width"]) == (1, 40, 60)
+    assert document["timings_s"] == {"language": 0.25}
+    assert [result["instruction"] for result in document["results"]] == ["the dog", "the red apple"]
+    for number, result in enumerate(document["results"], start=1):
+        mask = np.asarray(Image.open(folder / f"{number}/mask.png")) > 0
+        assert mask[:, :30].all()
+        assert not mask[:, 30:].any()
+        np.testing.assert_array_equal(decode_mask(result["frames"][0]["segmentation"]), mask)
+        assert result["frames"][0]["kept"] == [0, 1, 2]
+        assert result["frames"][0]["coverage"] == {"spatial_max": 0.5}
+        assert result["files"] == {"masks": [f"{number}/mask.png"], "overlay": f"{number}/overlay.png"}
+        with Image.open(folder / f"{number}/overlay.png") as overlay:
+            assert min(overlay.size) >= 384
+    assert "the red apple" in outcome.out
+    assert "3 of 16 tokens" in outcome.out
+    assert "answer/2/overlay.png" in outcome.out
+
+
+def test_clip_gives_one_mask_per_frame_and_an_overlay_clip(run, fake, clip, tmp_path):
+    from leanseg.engine.video import clip_info
+
+    outcome = run("segment", clip, "the dog", "--out", tmp_path / "answer")
+    assert outcome.code == 0, outcome.err
+    document = json.loads((tmp_path / "answer/result.json").read_text())
+    assert document["kind"] == "video"
+    assert [frame["frame"] for frame in document["results"][0]["frames"]] == list(range(6))
+    assert document["timings_s"]["language"] == pytest.approx(6 * 0.25)
+    assert sorted(path.name for path in (tmp_path / "answer/1/masks").iterdir()) == [f"{n:05d}.png" for n in range(6)]
+    written = clip_info(tmp_path / "answer/1/overlay.mp4")
+    assert written.frames == 6
+    assert written.fps == pytest.approx(5)
+
+
+def test_overlay_shows_the_frame_that_was_answered_although_the_model_reads_ahead(run, fake, clip, tmp_path):
+    from leanseg.engine.video import iter_frames
+
+    run("segment", clip, "the dog", "--out", tmp_path / "answer")
+    shown = list(iter_frames(tmp_path / "answer/1/overlay.mp4"))
+    # The right half is not tinted: its grey is the frame's own, away from the dots of kept tokens.
+    greys = [float(frame[-40:, -40:].mean()) for frame in shown]
+    assert greys == pytest.approx([20 * index for index in range(6)], abs=6)
+
+
+def test_folder_of_frames_is_a_clip(run, fake, tmp_path):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for index in range(3):
+        Image.fromarray(np.full((20, 30, 3), 50 * index, dtype=np.uint8)).save(frames / f"{index}.png")
+    outcome = run("segment", frames, "the dog")
+    assert outcome.code == 0, outcome.err
+    assert json.loads((tmp_path / "out/frames/result.json").read_text())["kind"] == "folder"
+
+
+def test_json_is_all_that_stands_on_stdout(run, fake, picture, tmp_path):
+    outcome = run("segment", picture, "the dog", "--json", "--out", tmp_path / "answer")
+    assert json.loads(outcome.out) == json.loads((tmp_path / "answer/result.json").read_text())
+
+
+def test_options_reach_the_model(run, fake, picture, tmp_path):
+    run(
+        *("segment", picture, "the dog", "--pruner", "random(seed=3)", "--keep-ratio", 0.5, "--task", "reasoning"),
+        *("--site", "after_projector", "--position-ids", "original", "--template", "paper"),
+        *("--model", "instructseg", "--weights", "folder", "--device", "cpu", "--dtype", "bfloat16"),
+    )
+    assert fake.given["pruner"].spec() == "random(keep_ratio=0.5, seed=3)"
+    assert {name: fake.given[name] for name in ("task", "site", "position_ids", "template")} == {
+        "task": "reasoning",
+        "site": "after_projector",
+        "position_ids": "original",
+        "template": "paper",
+    }
+    assert fake.loads == [(("instructseg", "folder"), {"device": "cpu", "dtype": "bfloat16"})]
+
+
+def test_a_fifth_of_the_tokens_stays_by_default(run, fake, picture):
+    run("segment", picture, "the dog")
+    assert fake.given["pruner"].spec() == "evtp(keep_ratio=0.2)"
+
+
+def test_an_earlier_result_is_replaced_and_anything_else_is_refused(run, fake, picture, tmp_path):
+    folder = tmp_path / "answer"
+    assert run("segment", picture, "the dog", "the cat", "--out", folder).code == 0
+    assert run("segment", picture, "the dog", "--out", folder).code == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "result.json"]
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years of work")
+    outcome = run("segment", picture, "the dog", "--out", precious)
+    assert outcome.code == 2
+    assert "did not write" in outcome.err
+    assert (precious / "thesis.txt").read_text() == "years of work"
+    outcome = run("segment", picture, "the dog", "--out", precious / "thesis.txt")
+    assert (outcome.code, "is a file" in outcome.err) == (2, True)
+
+
+def test_a_failure_on_the_way_leaves_nothing(run, fake, clip, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    fake.fail_at = 3
+    outcome = run("segment", clip, "the dog", "--out", tmp_path / "answer")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert outcome.err.startswith("error: frame 3 cannot be used")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_failure_leaves_the_earlier_result(run, fake, clip, tmp_path):
+    run("segment", clip, "the dog", "--out", tmp_path / "answer")
+    earlier = (tmp_path / "answer/result.json").read_text()
+    fake.fail_at = 0
+    assert run("segment", clip, "the cat", "--out", tmp_path / "answer").code == 2
+    assert (tmp_path / "answer/result.json").read_text() == earlier
+    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name or "earlier" in path.name] == []
+
+
+def _broken(tmp_path, name):
+    path = tmp_path / name
+    if name == "text.png":
+        path.write_text("not a picture")
+    elif name == "empty.png":
+        path.write_bytes(b"")
+    elif name == "truncated.mp4":
+        path.write_bytes((tmp_path / "clip.mp4").read_bytes()[:600])
+    elif name == "folder":
+        path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize("name", ["missing.png", "text.png", "empty.png", "truncated.mp4", "folder"])
+def test_unusable_sources_are_one_line_and_code_2(run, fake, clip, tmp_path, name):
+    source = _broken(tmp_path, name)
+    before = sorted(tmp_path.iterdir())
+    outcome = run("segment", source, "the dog")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("error: ")
+    assert outcome.err.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+    assert fake.loads == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["  "], "an instruction is empty"),
+        (["the dog", ""], "an instruction is empty"),
+        (["the dog", "--pruner", "evpt"], "did you mean 'evtp'?"),
+        (["the dog", "--pruner", "evtp(keep_ratio=0)"], "keep_ratio"),
+        (["the dog", "--keep-ratio", "1.5"], "1.5"),
+        (["the dog", "--pruner", "evtp(keep_ratio=0.1)", "--keep-ratio", "0.2"], "contradict"),
+        (["the dog", "--pruner", "evtp(taw=2)"], "did you mean 'tau'?"),
+        (["the dog", "--task", "refering"], "did you mean"),
+        (["the dog", "--site", "inside"], "before_projector"),
+        (["the dog", "--position-ids", "compct"], "did you mean 'compact'"),
+        (["the dog", "--template", "none"], "released"),
+    ],
+)
+def test_unusable_requests_are_told_before_a_model_is_loaded(run, fake, picture, tmp_path, arguments, said):
+    before = sorted(tmp_path.iterdir())
+    outcome = run("segment", picture, *arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert said in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+    assert fake.loads == []
+
+
+def test_unknown_model_and_missing_weights_are_one_line(run, picture, tmp_path):
+    outcome = run("segment", picture, "the dog", "--model", "instructseg")
+    assert outcome.code == 2
+    assert "--weights" in outcome.err or "weights=" in outcome.err
+    outcome = run("segment", picture, "the dog", "--model", "instructseg", "--weights", tmp_path / "nowhere")
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_full_disk_is_not_the_request_s_fault(run, fake, picture, monkeypatch):
+    from leanseg.cli import answers
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(answers, "write_mask_png", full)
+    outcome = run("segment", picture, "the dog")
+    assert outcome.code == 1
+    assert "No space left on device" in outcome.err
+
+
+def test_a_photograph_is_met_with_a_plain_word(run, fake, picture):
+    outcome = run("segment", picture, "the red apple")
+    assert "trained on generated scenes only" in outcome.err
+    assert "--weights weic22/InstructSeg" in outcome.err
+    document = json.loads(run("segment", picture, "the red apple", "--json").out)
+    assert "generated scenes" in document["notes"][0]
+
+
+def test_a_generated_scene_is_known_and_unknown_words_are_named(run, fake, tmp_path):
+    from PIL.PngImagePlugin import PngInfo
+
+    from leanseg.cli.notes import SCENE_MARK
+
+    mark = PngInfo()
+    mark.add_text("Software", SCENE_MARK)
+    Image.new("RGB", (32, 32)).save(tmp_path / "scene.png", pnginfo=mark)
+    assert "note" not in run("segment", tmp_path / "scene.png", "the red apple").err
+    said = run("segment", tmp_path / "scene.png", "The Red apple beneath the zeppelin.").err
+    assert "'zeppelin'" in said
+    assert "'The'" not in said
+    other = run("segment", tmp_path / "scene.png", "the zeppelin", "--model", "instructseg", "--weights", "folder")
+    assert "note" not in other.err
