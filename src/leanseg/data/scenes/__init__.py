@@ -11,15 +11,20 @@ from leanseg.data.scenes.scene import (
     SceneObject,
     SceneOptions,
 )
+from leanseg.data.scenes.splits import SPLITS, SceneDataset, Split, split
 
 __all__ = [
     "EXTRA_KINDS",
     "KINDS",
+    "SPLITS",
     "ClipScene",
     "Scene",
+    "SceneDataset",
     "SceneInstruction",
     "SceneObject",
     "SceneOptions",
+    "Split",
     "generate_clip",
     "generate_scene",
+    "split",
 ]

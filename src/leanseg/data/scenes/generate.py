@@ -14,7 +14,7 @@ from leanseg.data.scenes.layout import choose_objects
 from leanseg.data.scenes.phrasing import render
 from leanseg.data.scenes.randomness import Draw
 from leanseg.data.scenes.referring import Expression, Referring
-from leanseg.data.scenes.scene import Scene, SceneInstruction, SceneObject, SceneOptions
+from leanseg.data.scenes.scene import EXTRA_KINDS, Scene, SceneInstruction, SceneObject, SceneOptions
 from leanseg.data.scenes.sprites import Patch, Pose, draw
 from leanseg.errors import InputError
 
@@ -32,6 +32,8 @@ def generate_scene(seed: int, options: SceneOptions = SceneOptions()) -> Scene: 
     stream = Draw(seed)
     for _ in range(ATTEMPTS):
         objects = choose_objects(stream, options)
+        if not promising(objects, options):
+            continue
         side = options.canvas
         picture = background(stream, side, side)
         owner, areas = paint(picture, objects)
@@ -45,6 +47,13 @@ def generate_scene(seed: int, options: SceneOptions = SceneOptions()) -> Scene: 
             masks = owner[None] == np.arange(len(objects), dtype=np.int8)[:, None, None]
             return Scene(finish(stream, picture), masks, shown, instructions, seed)
     raise no_layout(seed, options)
+
+
+def promising(objects: list[SceneObject], options: SceneOptions) -> bool:
+    """Return whether a layout could offer a wanted kind, so that hopeless ones are not painted (rare kinds only)."""
+    if len(options.kinds) > 1 or options.kinds[0] in EXTRA_KINDS:
+        return True
+    return bool(wanted(Referring(tuple(objects), options.relations).expressions(), tuple(objects), options))
 
 
 def check_seed(seed: int) -> None:
