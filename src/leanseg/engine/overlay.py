@@ -19,17 +19,16 @@ from leanseg.core.tokens import Grid
 from leanseg.errors import InputError
 
 Colour = tuple[int, int, int]
-# The colours of Okabe and Ito, which stay apart for colour-blind eyes; strongest first.
+# IBM's colours that stay apart for colour-blind eyes, then one of Okabe and Ito's; first the rarest in pictures.
 COLOURS: tuple[Colour, ...] = (
-    (213, 94, 0),
-    (0, 114, 178),
+    (220, 38, 127),
+    (100, 143, 255),
+    (255, 176, 0),
     (0, 158, 115),
-    (204, 121, 167),
-    (230, 159, 0),
-    (86, 180, 233),
-    (240, 228, 66),
+    (254, 97, 0),
+    (120, 94, 240),
 )
-_TINT = 0.45
+_TINT = 0.55
 _DIM = 0.25
 _GAP_FRACTION = 0.02
 
