@@ -74,9 +74,24 @@ def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
 
 
 def decode_mask(encoded: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """Return the mask (H, W) of `encode_mask`'s result."""
-    from pycocotools import mask as coco
+    """Return the mask (H, W) of compressed COCO run lengths, the inverse of `encode_mask`."""
+    height, width = encoded["size"]
+    values = np.arange(len(counts := _run_lengths(encoded["counts"]))) % 2 == 1
+    return np.repeat(values, counts).reshape(width, height).T
 
-    return np.asarray(
-        coco.decode({"size": list(encoded["size"]), "counts": encoded["counts"].encode("ascii")}), dtype=bool
-    )
+
+def _run_lengths(text: str) -> list[int]:
+    """Decode COCO's text: five bits a character, low bits first; the fourth run and later are differences."""
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        code = ord(character) - 48
+        value |= (code & 0x1F) << shift
+        shift += 5
+        if code & 0x20:
+            continue
+        if code & 0x10:
+            value -= 1 << shift
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+        value = shift = 0
+    return counts

@@ -47,7 +47,7 @@ class LanguageStates:
 class ImagePositions:
     """Where the key frame's tokens stand: kept raster indices of `n_tokens`, or None for all of them in order."""
 
-    mode: PositionIds = "compact"
+    mode: str = "compact"
     kept: Int[Tensor, " k"] | None = None
     n_tokens: int | None = None
 

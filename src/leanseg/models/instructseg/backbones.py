@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PhiConfig, PhiModel, SiglipVisionConfig, SiglipVisionModel
 
 from leanseg.models.instructseg.config import LanguageConfig, SwinConfig, VisionConfig
@@ -70,6 +70,11 @@ def language_model(config: LanguageConfig) -> PhiModel:
             attn_implementation="sdpa",
         )
     )
+
+
+def projector(vision_width: int, width: int) -> nn.Sequential:
+    """Build the two-layer projector from SigLIP to the language model, with the exact (erf) GELU."""
+    return nn.Sequential(nn.Linear(vision_width, width), nn.GELU(), nn.Linear(width, width))
 
 
 def swin(config: SwinConfig) -> Swin:

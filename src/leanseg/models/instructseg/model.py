@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,6 @@ from leanseg.models.instructseg import backbones
 from leanseg.models.instructseg.assembly import (
     ImagePositions,
     LanguageStates,
-    PositionIds,
     TokenSequence,
     assemble_sequence,
     pad_sequences,
@@ -34,10 +33,8 @@ from leanseg.models.instructseg.prompt import (
 )
 from leanseg.models.instructseg.resampler import Resampler
 from leanseg.models.instructseg.tokenizer import TextTokenizer
+from leanseg.models.output import Segmentation
 from leanseg.shapes import Float, Int
-
-if TYPE_CHECKING:
-    from leanseg.models.output import Segmentation
 
 
 class InstructSeg(nn.Module):
@@ -61,9 +58,7 @@ class InstructSeg(nn.Module):
         language, mask, swin = config.language, config.mask, config.swin
         width = language.hidden_size
         self.vision_tower = backbones.vision_tower(config.vision)
-        self.mm_projector = nn.Sequential(
-            nn.Linear(config.vision.hidden_size, width), nn.GELU(), nn.Linear(width, width)
-        )
+        self.mm_projector = backbones.projector(config.vision.hidden_size, width)
         self.language_model = backbones.language_model(language)
         self.lm_head = nn.Linear(width, language.lm_head_size, bias=False) if lm_head else None
         self.seg_query = nn.Parameter(torch.zeros(mask.num_queries, width))
@@ -105,7 +100,7 @@ class InstructSeg(nn.Module):
         return self.language_model.embed_tokens.weight.dtype
 
     def encode_prompt(self, task: str, instruction: str | Sequence[str], template: str | None = None) -> Prompt:
-        """Encode an instruction with the model's tokenizer; `template` None is the config's (see also `check_length`)."""
+        """Encode an instruction with the model's tokenizer; `template` None is the config's."""
         if self.tokenizer is None:
             raise WeightsError(
                 "this model has no tokenizer; expected one at construction; load it with from_pretrained"
@@ -166,7 +161,7 @@ class InstructSeg(nn.Module):
         temporal_tokens: Float[Tensor, "o d"],
         kept: Int[Tensor, " k"] | None = None,
         n_tokens: int | None = None,
-        position_ids: PositionIds = "compact",
+        position_ids: str = "compact",
     ) -> TokenSequence:
         """Build the language model's row: text, temporal tokens, image tokens, instruction, answer, mask tokens, end.
 

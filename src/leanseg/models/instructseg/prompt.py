@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ _VIDEO_TURN = (
 _PAPER_TURN = "<temporal>\n<image>\nYou need to perform {name} on the {visual} according to the Text Prompt.\n<refer>"
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """What a prompt needs of a tokenizer."""
 
@@ -135,7 +136,7 @@ def prompt_text(task: str, template: str = "released") -> str:
     return f"{_SYSTEM} USER: {find_task(task).turn(template)} ASSISTANT: {_ANSWER}<|endoftext|>"
 
 
-def clean_instruction(task: str, instruction: str | Sequence[str]) -> str:
+def clean_instruction(task: str, instruction: str | Sequence[Any]) -> str:
     """Return the instruction's text as the release writes it for the task.
 
     Referring tasks end every sentence with a full stop and join several; reasoning tasks take the first sentence, on

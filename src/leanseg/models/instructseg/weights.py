@@ -12,7 +12,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +28,6 @@ from leanseg.models.instructseg.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
-Storage = Literal["as_is", "mixed", "float16", "bfloat16", "float32"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 EMBEDDING = "model.embed_tokens.weight"
 MAX_SHARD_BYTES = 5_000_000_000
@@ -71,7 +70,7 @@ def load_pretrained(
 
 
 def save_pretrained(
-    model: InstructSeg, directory: str | Path, *, storage: Storage = "as_is", max_shard_bytes: int = MAX_SHARD_BYTES
+    model: InstructSeg, directory: str | Path, *, storage: str = "as_is", max_shard_bytes: int = MAX_SHARD_BYTES
 ) -> None:
     """Write a folder that `load_pretrained` reads: every file is complete before it replaces an older one.
 
@@ -170,7 +169,7 @@ def _converted(name: str, tensor: Tensor, compute: torch.dtype) -> Tensor:
     return tensor.to(compute if is_language_weight(name) else torch.float32, copy=True)
 
 
-def _stored(name: str, tensor: Tensor, storage: Storage) -> Tensor:
+def _stored(name: str, tensor: Tensor, storage: str) -> Tensor:
     if storage == "as_is" or not tensor.is_floating_point():
         return tensor
     if storage == "mixed":
