@@ -168,8 +168,7 @@ def _boxes_of(
     return boxes[indices]
 
 
-def _checked(
-    image: NDArray[Any], masks: NDArray[Any] | None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def _checked(image: NDArray[Any], masks: NDArray[Any] | None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(f"image of shape {image.shape} and dtype {image.dtype}; expected uint8 of shape (H, W, 3)")
     planes = np.zeros((0, *image.shape[:2]), dtype=bool) if masks is None else masks

@@ -1,0 +1,86 @@
+"""Records: every number that the project publishes is one JSON file with its command, environment and per-sample
+values.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from leanseg.errors import DataError
+
+_PACKAGES = ("leanseg", "torch", "transformers", "numpy", "pillow", "safetensors")
+
+
+def environment() -> dict[str, Any]:
+    """Return what a reader needs to judge a record: versions, processor kind, commit; no host or path names."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = None
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "packages": versions,
+    }
+
+
+def commit() -> str | None:
+    """Return the commit of the checkout that this package runs from, or None outside a checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
+
+
+def record(kind: str, command: str, **content: Any) -> dict[str, Any]:
+    """Return a record of the given kind with its provenance filled in."""
+    stamp = datetime.now(UTC).strftime("%Y-%m-%d")
+    return {
+        "kind": kind,
+        "command": command,
+        "date": stamp,
+        "commit": commit(),
+        "environment": environment(),
+        **content,
+    }
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON atomically: a reader sees the whole file or the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(json.dumps(content, indent=1, sort_keys=False) + "\n")
+    os.replace(temporary, path)
+
+
+def read_record(path: Path, kind: str) -> dict[str, Any]:
+    """Read a record and check its kind."""
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise DataError(
+            f"no record at {path}; expected a {kind} record; make it with the command in its documentation"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is no JSON record ({error}); expected a {kind} record; make it again") from error
+    if not isinstance(content, dict) or content.get("kind") != kind:
+        found = content.get("kind") if isinstance(content, dict) else type(content).__name__
+        raise DataError(f"{path} holds {found!r}; expected a record of kind {kind!r}")
+    return content

@@ -1,0 +1,124 @@
+"""Markdown tables made from records, and the places in the documents where they stand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from leanseg.engine.evaluate import cumulative_iou, per_sample_iou
+from leanseg.engine.records import read_record, write_json
+from leanseg.errors import DataError
+from leanseg.metrics.significance import bootstrap_mean, paired_bootstrap
+
+Summary = dict[str, Any]
+
+
+def summarise(lines: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[Summary]:
+    """Return gIoU with its 95 % interval and cIoU of every row, and the paired difference from all tokens, over
+    samples.
+    """
+    everything = per_sample_iou(lines, "all")
+    summaries = []
+    for row in rows:
+        values = per_sample_iou(lines, row["name"])
+        mean, loss = bootstrap_mean(values), paired_bootstrap(everything, values)
+        summaries.append({
+            **row,
+            "giou": round(float(mean.mean), 4),
+            "giou_low": round(float(mean.low), 4),
+            "giou_high": round(float(mean.high), 4),
+            "ciou": round(cumulative_iou(lines, row["name"]), 4),
+            "loss": round(float(loss.mean), 4),
+            "loss_low": round(float(loss.low), 4),
+            "loss_high": round(float(loss.high), 4),
+        })  # fmt: skip
+    return summaries
+
+
+def by_kind(lines: list[dict[str, Any]], row: str = "all") -> dict[str, dict[str, float]]:
+    """Return gIoU and count of every kind of instruction under one row."""
+    values = per_sample_iou(lines, row)
+    kinds = np.array([str(line["kind"]) for line in lines])
+    return {
+        kind: {"n": int((kinds == kind).sum()), "giou": round(float(values[kinds == kind].mean()), 4)}
+        for kind in sorted(set(kinds))
+    }
+
+
+def _cell(summary: Summary | None) -> str:
+    if summary is None:
+        return ""
+    half = (summary["giou_high"] - summary["giou_low"]) / 2
+    return f"{summary['giou']:.3f} ± {half:.3f} / {summary['ciou']:.3f}"
+
+
+def retention_table(record: dict[str, Any]) -> str:
+    """Return one Markdown table: a row per pruner, a column per keep ratio; cells are `gIoU ± half interval / cIoU`."""
+    summaries: list[Summary] = record["summary"]
+    ratios = sorted({s["keep_ratio"] for s in summaries if s["pruner"]}, reverse=True)
+    names = list(dict.fromkeys(s["name"].rsplit("@", 1)[0] for s in summaries if s["pruner"]))
+    named = {s["name"]: s for s in summaries}
+    lines = [
+        "| tokens kept | " + " | ".join(f"{100 * ratio:g} %" for ratio in ratios) + " |",
+        "|---" * (len(ratios) + 1) + "|",
+    ]
+    for name in names:
+        cells = [_cell(named.get(f"{name}@{ratio:g}")) for ratio in ratios]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    for name, label in (("all", "all tokens"), ("ovp_only", "ovp-only"), ("blind", "blind")):
+        lines.append(f"| {label} | {_cell(named[name])} |" + " |" * (len(ratios) - 1))
+    return "\n".join(lines)
+
+
+def kind_table(record: dict[str, Any]) -> str:
+    """Return gIoU by kind of instruction, all tokens and blind."""
+    kinds, blind = record["kinds"], record["kinds_blind"]
+    lines = ["| kind | samples | all tokens | blind |", "|---|---|---|---|"]
+    lines += [f"| {kind} | {row['n']} | {row['giou']:.3f} | {blind[kind]['giou']:.3f} |" for kind, row in kinds.items()]
+    return "\n".join(lines)
+
+
+RENDERERS: dict[str, Callable[[dict[str, Any]], str]] = {"retention": retention_table, "kinds": kind_table}
+_BLOCK = re.compile(r"(<!-- table: (\S+) (\S+) -->\n)(.*?)(<!-- /table -->)", re.DOTALL)
+
+
+def render_document(text: str, root: Path) -> str:
+    """Fill every `<!-- table: KIND RECORD -->...<!-- /table -->` block of a document from its record below `root`."""
+
+    def fill(match: re.Match[str]) -> str:
+        kind, path = match[2], match[3]
+        if kind not in RENDERERS:
+            raise DataError(f"unknown table kind {kind!r}; expected one of {', '.join(sorted(RENDERERS))}")
+        return f"{match[1]}{RENDERERS[kind](read_record(root / path, 'evaluation'))}\n{match[5]}"
+
+    return _BLOCK.sub(fill, text)
+
+
+def update_documents(paths: list[Path], root: Path) -> list[Path]:
+    """Rewrite the documents whose tables differ from their records; return those that changed."""
+    changed = []
+    for path in paths:
+        text = path.read_text()
+        rendered = render_document(text, root)
+        if rendered != text:
+            path.write_text(rendered)
+            changed.append(path)
+    return changed
+
+
+def add_summary(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record with the summaries computed from its samples."""
+    lines = record["samples"]
+    return {
+        **record,
+        "summary": summarise(lines, record["rows"]),
+        "kinds": by_kind(lines),
+        "kinds_blind": by_kind(lines, "blind"),
+    }
+
+
+__all__ = ["RENDERERS", "add_summary", "by_kind", "render_document", "summarise", "update_documents", "write_json"]

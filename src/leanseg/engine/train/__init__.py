@@ -1,0 +1,3 @@
+"""Training of InstructSeg: staged recipes on generated scenes, exact resume, several processes, LoRA for the full
+size.
+"""

@@ -1,0 +1,170 @@
+"""Starts a training: builds the model, runs its stages on one or several processes, writes the averaged model."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from leanseg.data.scenes.items import ITEMS
+from leanseg.data.scenes.sprites import TINTS
+from leanseg.engine.train.auxiliary import AuxiliaryHeads
+from leanseg.engine.train.curves import draw_curves
+from leanseg.engine.train.recipes import recipe
+from leanseg.engine.train.stages import Stage
+from leanseg.engine.train.trainer import Run, TrainOptions, load_weights, train_stage
+from leanseg.engine.train.validation import averaged, validate
+from leanseg.errors import TrainingError, unknown_name
+from leanseg.models.instructseg.config import InstructSegConfig
+from leanseg.models.instructseg.lora import add_adapters, merge_adapters
+from leanseg.models.instructseg.model import InstructSeg
+from leanseg.models.instructseg.tokenizer import TextTokenizer, load_tokenizer
+from leanseg.models.presets import PRESETS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One call of `leanseg train instructseg`."""
+
+    config: InstructSegConfig
+    stages: Sequence[Stage]
+    options: TrainOptions
+    tokenizer: Path
+    """Directory with tokenizer.json."""
+    init: Sequence[Path] = ()
+    """Files of earlier stages, or a model directory, loaded in order before the first stage."""
+    processes: int = 1
+    threads: int = 1
+    lora: bool = False
+
+
+def plan(
+    *,
+    model: str,
+    preset: str,
+    stages: tuple[str, ...] | None,
+    out: Path,
+    init: tuple[Path, ...],
+    tokenizer: Path | None,
+    steps: int | None,
+    lora: bool,
+    processes: int,
+    threads: int,
+    device: str,
+    precision: str,
+    seed: int,
+) -> Job:
+    """Check everything that can be checked before a long run starts, and return the job."""
+    from leanseg.engine.segmenter import shipped_model
+
+    if model != "instructseg":
+        raise TrainingError(unknown_name("model to train", model, ["instructseg"]))
+    if preset not in PRESETS:
+        raise TrainingError(unknown_name("preset", preset, PRESETS))
+    if precision not in ("bfloat16", "float32"):
+        raise TrainingError(f"--precision is {precision!r}; expected bfloat16 or float32")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise TrainingError(
+            f"--device is {device!r}, but this machine offers no CUDA device to torch; use --device cpu"
+        )
+    if lora and not init:
+        raise TrainingError("--lora adapts a trained model; give its folder with --init")
+    for path in init:
+        if not path.exists():
+            raise TrainingError(f"--init {path} does not exist; give a stage's .safetensors file or a model folder")
+    folders = [path for path in init if path.is_dir()]
+    config = (
+        InstructSegConfig.from_dict(json.loads((folders[-1] / "config.json").read_text()))
+        if folders
+        else PRESETS[preset]
+    )
+    source = tokenizer or (folders[-1] if folders else shipped_model("instructseg-nano"))
+    vocabulary = load_tokenizer(source).vocab_size
+    if vocabulary > config.language.vocab_size:
+        language = replace(config.language, vocab_size=vocabulary, lm_head_size=vocabulary)
+        config = replace(config, language=language)
+    options = TrainOptions(out=out, seed=seed, device=device, precision=precision)
+    chosen = recipe(preset, stages, steps=steps)
+    return Job(
+        config=config, stages=chosen, options=options, tokenizer=source, init=init, processes=processes, threads=threads,
+        lora=lora,
+    )  # fmt: skip
+
+
+def new_model(job: Job) -> tuple[InstructSeg, AuxiliaryHeads]:
+    """Build model and auxiliary heads from the run's seed, without touching the global random state, then load
+    `init`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.options.seed)
+        model = InstructSeg(job.config)
+        heads = AuxiliaryHeads(
+            width=job.config.language.hidden_size,
+            query_width=job.config.mask.hidden_dim,
+            n_items=len(ITEMS),
+            n_tints=len(TINTS),
+        )
+        if not job.init:
+            torch.nn.init.normal_(
+                model.seg_query, std=0.02
+            )  # the release starts from zeros, on a trained language model
+    if job.lora:
+        add_adapters(model)
+    for path in job.init:
+        if path.is_dir():
+            model.load_state_dict(InstructSeg.from_pretrained(path).state_dict())
+        elif path.exists():
+            load_weights(model, heads, path)
+        else:
+            raise TrainingError(f"--init {path} does not exist; give a stage's .safetensors file or a model directory")
+    model.language_model.set_attn_implementation("eager")
+    return model, heads
+
+
+def run_job(job: Job) -> Path:
+    """Run all stages; return the directory of the averaged model in the released layout."""
+    if job.processes == 1:
+        _worker(0, job, "")
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            mp.spawn(_worker, args=(job, f"file://{folder}/rendezvous"), nprocs=job.processes)  # type: ignore[no-untyped-call]
+    return job.options.out / "model"
+
+
+def _validate(model: InstructSeg, tokenizer: TextTokenizer, run: Run) -> dict[str, float]:
+    model.eval()
+    with averaged(run.parameters, run.average.shadow):
+        found = validate(model, tokenizer)
+    model.train()
+    return found
+
+
+def _worker(rank: int, job: Job, rendezvous: str) -> None:
+    torch.set_num_threads(job.threads)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    options = replace(job.options, rank=rank, world_size=job.processes)
+    if job.processes > 1:
+        backend = "nccl" if options.device.startswith("cuda") else "gloo"
+        dist.init_process_group(backend, init_method=rendezvous, rank=rank, world_size=job.processes)
+    tokenizer = load_tokenizer(job.tokenizer)
+    model, heads = new_model(job)
+    for stage in job.stages:
+        check = partial(_validate, model, tokenizer) if stage.losses in ("language", "video") else None
+        train_stage(model, heads, tokenizer, stage, options, validate=check)
+    if rank == 0:
+        if job.lora:
+            merge_adapters(model)
+        model.language_model.set_attn_implementation("sdpa")
+        model.tokenizer = tokenizer
+        model.save_pretrained(options.out / "model")
+        draw_curves([options.out / f"{stage.name}.jsonl" for stage in job.stages], options.out / "curves.png")
+    if job.processes > 1:
+        dist.destroy_process_group()

@@ -1,0 +1,58 @@
+"""Training recipes as data: the stages of each preset."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from leanseg.engine.train.losses import MaskLossOptions
+from leanseg.engine.train.stages import LANGUAGE, PIXEL_BRANCH, RELEASED, TOWER, VIDEO, PixelStage, Stage
+from leanseg.errors import TrainingError, unknown_name
+
+_NANO = (
+    PixelStage(
+        name="pixel", losses="pixel", steps=2100, frames=8, texts=0, learning_rate=1e-3, decay_share=0.7,
+        trains=(*PIXEL_BRANCH, "predictor."), mask=MaskLossOptions(n_points=768),
+    ),
+    Stage(
+        name="tower", losses="tower", steps=2200, frames=16, texts=0, learning_rate=1e-3, decay_share=0.15,
+        trains=TOWER,
+    ),
+    Stage(
+        name="language", losses="language", steps=3000, frames=8, texts=8, learning_rate=1e-3, decay_share=0.6,
+        trains=(*TOWER, *LANGUAGE), mask=MaskLossOptions(n_points=512, every_query_weight=0.2),
+    ),
+    Stage(
+        name="video", losses="video", steps=600, frames=6, texts=4, learning_rate=4e-4, decay_share=0.8,
+        trains=(*TOWER, *LANGUAGE, *VIDEO), clip_share=0.5, mask=MaskLossOptions(n_points=512, every_query_weight=0.2),
+    ),
+)  # fmt: skip
+
+_FULL = (
+    Stage(
+        name="adapt", losses="video", steps=100_000, frames=4, texts=1, learning_rate=4e-5, warmup=3000,
+        weight_decay=0.0, trains=RELEASED, clip_share=0.5, auxiliary=False,
+    ),
+)  # fmt: skip
+
+RECIPES: dict[str, tuple[Stage, ...]] = {
+    "nano": _NANO,
+    "full": _FULL,
+    "tiny": tuple(
+        replace(stage, steps=3, frames=2, texts=min(stage.texts, 2), warmup=1, mask=MaskLossOptions(n_points=64))
+        for stage in _NANO
+    ),
+}
+
+
+def recipe(preset: str, stages: tuple[str, ...] | None = None, *, steps: int | None = None) -> tuple[Stage, ...]:
+    """Return the stages of a preset, all or those named (in the recipe's order), with another number of steps where
+    given.
+    """
+    if preset not in RECIPES:
+        raise TrainingError(unknown_name("recipe", preset, RECIPES))
+    known = {stage.name: stage for stage in RECIPES[preset]}
+    for name in stages or ():
+        if name not in known:
+            raise TrainingError(unknown_name("training stage", name, known))
+    chosen = [stage for name, stage in known.items() if stages is None or name in stages]
+    return tuple(replace(stage, steps=steps) if steps is not None else stage for stage in chosen)

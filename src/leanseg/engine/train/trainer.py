@@ -1,0 +1,286 @@
+"""The training loop: staged, resumable exactly, on one or several processes, on CPU or GPU.
+
+Exact resume rests on three rules: a batch is a function of (seed, stage, step, rank); random points come from a
+generator seeded
+by the same numbers; a checkpoint holds parameters, moving averages and the optimiser. Nothing touches the global
+random state.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from leanseg.data.scenes import SceneOptions
+from leanseg.engine.train.auxiliary import AuxiliaryHeads
+from leanseg.engine.train.batches import IGNORED
+from leanseg.engine.train.stages import LOSSES, Context, Stage, draw
+from leanseg.errors import TrainingError
+from leanseg.models.instructseg.model import InstructSeg
+
+logger = logging.getLogger(__name__)
+__all__ = ["IGNORED", "TrainOptions", "train_stage"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Everything about a run that is not the stage's own."""
+
+    out: Path
+    seed: int = 0
+    device: str = "cpu"
+    precision: str = "bfloat16"
+    """`bfloat16` (autocast) or `float32`."""
+    clip_norm: float = 1.0
+    average: float = 0.999
+    """Decay of the moving average (EMA) of the weights, which are what a stage hands on."""
+    log_every: int = 20
+    checkpoint_every: int = 200
+    scenes: SceneOptions = field(default_factory=SceneOptions)
+    rank: int = 0
+    world_size: int = 1
+
+
+class MovingAverage:
+    """Exponential moving average of named parameters, with a warm-up so that early averages forget the start."""
+
+    def __init__(self, parameters: dict[str, nn.Parameter], decay: float) -> None:
+        self.decay = decay
+        self.shadow = {name: parameter.detach().float().clone() for name, parameter in parameters.items()}
+
+    def update(self, parameters: dict[str, nn.Parameter], step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, parameter in parameters.items():
+            self.shadow[name].lerp_(parameter.detach().float(), 1 - decay)
+
+
+def trainable(model: InstructSeg, auxiliary: AuxiliaryHeads, stage: Stage) -> dict[str, nn.Parameter]:
+    """Freeze everything but the stage's parameters and the auxiliary heads; return those by name."""
+    named = {name: parameter for name, parameter in model.named_parameters()}
+    chosen = {name: parameter for name, parameter in named.items() if name.startswith(stage.trains) or ".lora_" in name}
+    if not chosen:
+        raise TrainingError(f"stage {stage.name!r} trains {stage.trains}, but the model has no such parameter")
+    for name, parameter in named.items():
+        parameter.requires_grad_(name in chosen)
+    if not stage.auxiliary:
+        return chosen
+    return chosen | {f"auxiliary.{name}": parameter for name, parameter in auxiliary.named_parameters()}
+
+
+def _optimizer(parameters: dict[str, nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
+    matrices = [p for p in parameters.values() if p.ndim >= 2]
+    others = [p for p in parameters.values() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.98))
+
+
+def learning_rate(stage: Stage, step: int) -> float:
+    """Linear warm-up, a plateau, then a cosine to 0 over the last `decay_share` of the steps."""
+    if step < stage.warmup:
+        return stage.learning_rate * (step + 1) / stage.warmup
+    start = stage.steps * (1 - stage.decay_share)
+    progress = max(0.0, (step - start) / max(1.0, stage.steps - start))
+    return stage.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def _average_gradients(parameters: dict[str, nn.Parameter], world_size: int) -> None:
+    """Average gradients over processes in one message; parameters without a gradient anywhere count as zero."""
+    flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters.values()])
+    dist.all_reduce(flat)
+    flat /= world_size
+    start = 0
+    for parameter in parameters.values():
+        parameter.grad = flat[start : start + parameter.numel()].view_as(parameter)
+        start += parameter.numel()
+
+
+def _seeds(options: TrainOptions, stage: Stage, step: int) -> list[int]:
+    """Scene seeds of one step: disjoint over stages, steps and ranks, all in the training range."""
+    offset = (step * options.world_size + options.rank) * stage.frames
+    start = (options.seed * 16 + sum(stage.name.encode()) % 16) * 50_000_000
+    return [start + offset + i for i in range(stage.frames)]
+
+
+def _save(path: Path, state: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".partial")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+@dataclass(kw_only=True)
+class Run:
+    """A stage in progress: what a checkpoint must hold."""
+
+    parameters: dict[str, nn.Parameter]
+    optimizer: torch.optim.AdamW
+    average: MovingAverage
+    step: int = 0
+    seconds: float = 0.0
+    used: set[str] = field(default_factory=set)
+    """Names that a loss has reached since this process began."""
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "parameters": {name: parameter.detach() for name, parameter in self.parameters.items()},
+            "average": self.average.shadow,
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        if set(state["parameters"]) != set(self.parameters):
+            raise TrainingError(f"{path} belongs to another model or stage; remove it or give another --out")
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(state["parameters"][name])
+                self.average.shadow[name].copy_(state["average"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+
+
+def train_stage(
+    model: InstructSeg,
+    auxiliary: AuxiliaryHeads,
+    tokenizer: object,
+    stage: Stage,
+    options: TrainOptions,
+    *,
+    validate: Callable[[Run], dict[str, float]] | None = None,
+) -> Path:
+    """Train one stage, resuming from `<out>/<stage>.checkpoint` if it is there; return the file of averaged weights.
+
+    Writes `<out>/<stage>.jsonl` (one line per `log_every` steps) and, at the end, `<out>/<stage>.safetensors` with
+    the averaged
+    weights of what the stage trained. `validate(run)` is called at every checkpoint on rank 0.
+    """
+    options.out.mkdir(parents=True, exist_ok=True)
+    result, checkpoint = options.out / f"{stage.name}.safetensors", options.out / f"{stage.name}.checkpoint"
+    if result.exists():
+        load_weights(model, auxiliary, result)
+        return result
+    model.to(options.device).train()
+    auxiliary.to(options.device).train()
+    parameters = trainable(model, auxiliary, stage)
+    run = Run(
+        parameters=parameters,
+        optimizer=_optimizer(parameters, stage.weight_decay),
+        average=MovingAverage(parameters, options.average),
+    )
+    if checkpoint.exists():
+        run.load(checkpoint)
+        logger.info("stage %s resumes at step %d", stage.name, run.step)
+    for _ in _steps(model, auxiliary, tokenizer, stage, options, run):
+        if options.rank == 0 and (run.step % options.checkpoint_every == 0 or run.step == stage.steps):
+            _save(checkpoint, run.state())
+            if validate is not None:
+                _log(options, stage, {"step": run.step, "seconds": round(run.seconds, 1), **validate(run)})
+        if options.world_size > 1 and run.step % options.checkpoint_every == 0:
+            dist.barrier()
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(run.average.shadow[name])
+    if options.rank == 0:
+        kept = {
+            name: tensor
+            for name, tensor in run.average.shadow.items()
+            if name in run.used or not name.startswith("auxiliary.")
+        }
+        save_file({name: tensor.cpu().contiguous() for name, tensor in kept.items()}, result)
+    return result
+
+
+def _steps(
+    model: InstructSeg, auxiliary: AuxiliaryHeads, tokenizer: object, stage: Stage, options: TrainOptions, run: Run
+) -> Iterator[None]:
+    """Advance the run one optimiser step at a time."""
+    sums: dict[str, float] = {}
+    while run.step < stage.steps:
+        begin = time.perf_counter()
+        generator = torch.Generator().manual_seed(hash((options.seed, run.step, options.rank)) % 2**63)
+        context = Context(model=model, auxiliary=auxiliary, tokenizer=tokenizer, stage=stage, generator=generator)
+        batch = draw(
+            context,
+            _seeds(options, stage, run.step),
+            run.step,
+            replace(options.scenes, n_instructions=max(1, stage.texts)),
+        )
+        batch = to_device(batch, options.device)
+        device_type = torch.device(options.device).type
+        half = torch.autocast(device_type, torch.bfloat16) if options.precision == "bfloat16" else nullcontext()
+        with half:
+            losses = LOSSES[stage.losses](context, batch)
+        total = torch.stack([loss.float() for loss in losses.values()]).sum()
+        if not bool(torch.isfinite(total)):
+            raise TrainingError(
+                f"the loss is not finite at step {run.step} of stage {stage.name}: {_floats(losses)}; "
+                "lower the learning rate"
+            )
+        run.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        run.used |= {name for name, parameter in run.parameters.items() if parameter.grad is not None}
+        if options.world_size > 1:
+            _average_gradients(run.parameters, options.world_size)
+        norm = nn.utils.clip_grad_norm_(list(run.parameters.values()), options.clip_norm)
+        for group in run.optimizer.param_groups:
+            group["lr"] = learning_rate(stage, run.step)
+        run.optimizer.step()
+        run.step += 1
+        run.average.update(run.parameters, run.step)
+        run.seconds += time.perf_counter() - begin
+        for name, value in (_floats(losses) | {"total": float(total), "norm": float(norm)}).items():
+            sums[name] = sums.get(name, 0.0) + value / options.log_every
+        if run.step % options.log_every == 0:
+            if options.rank == 0:
+                rate = learning_rate(stage, run.step - 1)
+                _log(options, stage, {"step": run.step, "seconds": round(run.seconds, 1), "learning_rate": rate} | sums)
+            sums = {}
+        yield
+
+
+def _floats(losses: dict[str, Tensor]) -> dict[str, float]:
+    return {name: float(loss) for name, loss in losses.items()}
+
+
+def _log(options: TrainOptions, stage: Stage, row: dict[str, float]) -> None:
+    rounded = {name: round(value, 6) for name, value in row.items()}
+    with (options.out / f"{stage.name}.jsonl").open("a") as file:
+        file.write(json.dumps(rounded) + "\n")
+    logger.info("%s %s", stage.name, rounded)
+
+
+def to_device(batch: Any, device: str) -> Any:
+    """Move every tensor of a (nested) frozen dataclass to the device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if hasattr(batch, "__dataclass_fields__"):
+        return replace(batch, **{name: to_device(getattr(batch, name), device) for name in batch.__dataclass_fields__})
+    return batch
+
+
+def load_weights(model: InstructSeg, auxiliary: AuxiliaryHeads, path: Path) -> None:
+    """Load what a stage saved into a model and its auxiliary heads; names that neither has are an error."""
+    state = load_file(path)
+    own = {name.removeprefix("auxiliary."): t for name, t in state.items() if name.startswith("auxiliary.")}
+    rest = {name: tensor for name, tensor in state.items() if not name.startswith("auxiliary.")}
+    unexpected = model.load_state_dict(rest, strict=False).unexpected_keys
+    if unexpected:
+        raise TrainingError(
+            f"{path} holds weights that this model lacks: {', '.join(sorted(unexpected)[:5])}; "
+            "it belongs to another preset"
+        )
+    auxiliary.load_state_dict(own, strict=False)
