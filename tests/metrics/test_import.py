@@ -1,0 +1,19 @@
+import subprocess
+import sys
+
+import pytest
+
+from leanseg import metrics
+
+
+def test_masks_are_measured_without_torch():
+    code = "import sys; from leanseg import metrics; metrics.GIoU, metrics.paired_bootstrap; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_name_is_there():
+    assert dir(metrics) == sorted(metrics.__all__)
+    assert all(getattr(metrics, name) is not None for name in metrics.__all__)
+    assert metrics.coverage.coverage and metrics.significance.Interval is metrics.Interval
+    with pytest.raises(AttributeError, match="has no attribute 'iou'"):
+        _ = metrics.iou

@@ -1,0 +1,91 @@
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+
+from leanseg.errors import InputError
+from leanseg.metrics import Interval, bootstrap_mean, paired_bootstrap, significance
+
+
+def sample(seed, size=200, shift=0.0):
+    return np.random.default_rng(seed).normal(shift, 1.0, size)
+
+
+def test_the_interval_is_near_the_normal_one():
+    values = sample(0, 400)
+    interval = bootstrap_mean(values)
+    error = values.std(ddof=1) / math.sqrt(400)
+    assert interval.mean == pytest.approx(values.mean()) and interval.p is None
+    assert interval.low == pytest.approx(values.mean() - 1.96 * error, abs=0.15 * error)
+    assert interval.high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
+    wide = bootstrap_mean(values, confidence=0.99)
+    assert wide.low < interval.low and wide.high > interval.high
+
+
+def test_few_values_are_resampled_as_an_exact_enumeration_says():
+    values = [0.0, 1.0, 5.0]
+    means = [np.mean(draw) for draw in product(values, repeat=3)]
+    interval = bootstrap_mean(values, confidence=0.8, n_resamples=50_000)
+    exact = np.quantile(means, [0.1, 0.9], method="inverted_cdf")
+    assert [interval.low, interval.high] == pytest.approx(exact.tolist())
+
+
+def test_pairs_cancel_what_they_share():
+    hard = 10.0 * sample(1)
+    a, b = hard + 0.3 + 0.1 * sample(2), hard
+    interval = paired_bootstrap(a, b)
+    assert interval.mean == pytest.approx((a - b).mean())
+    assert 0.25 < interval.low < interval.mean < interval.high < 0.35
+    assert interval.p == pytest.approx(2 / 10_001)
+    reverse = paired_bootstrap(b, a)
+    assert (reverse.mean, reverse.low) == pytest.approx((-interval.mean, -interval.high), abs=1e-3)
+
+
+def test_no_difference_has_a_large_p():
+    a = sample(3)
+    same = paired_bootstrap(a, a)
+    assert same == Interval(0.0, 0.0, 0.0, 1.0)
+    alike = paired_bootstrap(a, a - (s := sample(4)) + s.mean())
+    assert alike.p > 0.8 and alike.low < 0 < alike.high
+
+
+def test_p_is_small_as_often_as_it_says():
+    ps = [paired_bootstrap(sample(seed, 40), sample(seed + 500, 40), n_resamples=400).p for seed in range(200)]
+    assert 0.01 <= np.mean(np.array(ps) < 0.05) <= 0.11
+
+
+def test_it_is_deterministic_and_leaves_the_global_state():
+    values = sample(5)
+    before = np.random.get_state()[1].copy()
+    assert bootstrap_mean(values) == bootstrap_mean(values)
+    assert bootstrap_mean(values, seed=1) != bootstrap_mean(values)
+    assert (np.random.get_state()[1] == before).all()
+
+
+def test_memory_is_bounded_without_changing_the_draws(monkeypatch):
+    values = sample(6, 50)
+    whole = bootstrap_mean(values, n_resamples=500)
+    monkeypatch.setattr(significance, "_CHUNK_VALUES", 120)
+    assert bootstrap_mean(values, n_resamples=500) == whole
+
+
+def test_it_is_plain_in_json():
+    assert bootstrap_mean([1.0, 1.0]).to_json() == {"mean": 1.0, "low": 1.0, "high": 1.0, "p": None}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bootstrap_mean([1.0]), r"values has shape \(1,\); expected a list of at least 2"),
+        (lambda: bootstrap_mean([[1.0, 2.0]]), r"values has shape \(1, 2\)"),
+        (lambda: bootstrap_mean([1.0, math.nan]), "values holds values that are NaN or infinite"),
+        (lambda: paired_bootstrap([1.0, 2.0], [1.0, 2.0, 3.0]), "a has 2 values and b 3"),
+        (lambda: paired_bootstrap([1.0, 2.0], [1.0, math.inf]), "b holds values that are NaN"),
+        (lambda: bootstrap_mean([1.0, 2.0], n_resamples=10), "n_resamples is 10; take at least 100"),
+        (lambda: bootstrap_mean([1.0, 2.0], confidence=95.0), "confidence is 95.0; it must lie between 0 and 1"),
+    ],
+)
+def test_what_cannot_be_resampled_is_refused(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
