@@ -35,7 +35,9 @@ def main() -> int:
             return done.returncode
         overlays += sorted((ROOT / out).glob("*/overlay.*"))
         print(flush=True)
-    print(f"Done in {time.monotonic() - started:.0f} s. Open these: the mask is tinted, a dot is a visual token that was kept.")
+    print(
+        f"Done in {time.monotonic() - started:.0f} s. Open these: the mask is tinted, a dot is a visual token that was kept."
+    )
     for path in overlays:
         print(f"  {path.relative_to(ROOT)}")
     return 0

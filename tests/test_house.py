@@ -75,7 +75,9 @@ def test_commands_that_the_pages_name_exist(page):
     assert set(re.findall(r"(?:`|^|\$ )leanseg ([a-z]+)\b", text, flags=re.MULTILINE)) <= set(COMMANDS)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
 def test_links_between_pages_lead_somewhere(page):
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", _text(page))
     local = [target for target in targets if "://" not in target and not target.startswith("mailto:")]
@@ -113,5 +115,9 @@ def test_golden_manifest_is_true():
 
 
 def test_modules_stay_small_enough_to_be_read():
-    long = {p.relative_to(ROOT).as_posix(): n for p in (ROOT / "src").rglob("*.py") if (n := len(p.read_text().splitlines())) > 400}
+    long = {
+        p.relative_to(ROOT).as_posix(): n
+        for p in (ROOT / "src").rglob("*.py")
+        if (n := len(p.read_text().splitlines())) > 400
+    }
     assert long == {}

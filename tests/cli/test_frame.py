@@ -39,7 +39,8 @@ def test_unknown_command_is_code_2_with_a_close_match(run):
 
 
 def test_listing_the_commands_imports_none_of_them():
-    code = "import sys; from leanseg.cli import build_app; build_app(None); print([m for m in sys.modules if 'leanseg.cli.' in m])"
+    listing = "[name for name in sys.modules if 'leanseg.cli.' in name]"
+    code = f"import sys; from leanseg.cli import build_app; build_app(None); print({listing})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -168,7 +168,7 @@ def test_unusable_sources_are_one_line_and_code_2(run, fake, clip, tmp_path, nam
         (["the dog", "--pruner", "evtp(keep_ratio=0)"], "keep_ratio"),
         (["the dog", "--keep-ratio", "1.5"], "1.5"),
         (["the dog", "--pruner", "evtp(keep_ratio=0.1)", "--keep-ratio", "0.2"], "contradict"),
-        (["the dog", "--pruner", "evtp(taw=2)"], "did you mean 'tau'?"),
+        (["the dog", "--pruner", "evtp(taw=2)"], "did you mean 'tau'"),
         (["the dog", "--task", "refering"], "did you mean"),
         (["the dog", "--site", "inside"], "before_projector"),
         (["the dog", "--position-ids", "compct"], "did you mean 'compact'"),
@@ -216,16 +216,20 @@ def test_a_photograph_is_met_with_a_plain_word(run, fake, picture):
 
 
 def test_a_generated_scene_is_known_and_unknown_words_are_named(run, fake, tmp_path):
-    from PIL.PngImagePlugin import PngInfo
+    from leanseg.data.scenes.export.files import write_picture
 
-    from leanseg.cli.notes import SCENE_MARK
-
-    mark = PngInfo()
-    mark.add_text("Software", SCENE_MARK)
-    Image.new("RGB", (32, 32)).save(tmp_path / "scene.png", pnginfo=mark)
-    assert "note" not in run("segment", tmp_path / "scene.png", "the red apple").err
+    for name in ("scene.png", "scene.jpg", "frames/0.png"):
+        write_picture(tmp_path / name, np.zeros((32, 32, 3), dtype=np.uint8))
+    for name in ("scene.png", "scene.jpg", "frames"):
+        assert "note" not in run("segment", tmp_path / name, "the red apple").err
     said = run("segment", tmp_path / "scene.png", "The Red apple beneath the zeppelin.").err
     assert "'zeppelin'" in said
     assert "'The'" not in said
     other = run("segment", tmp_path / "scene.png", "the zeppelin", "--model", "instructseg", "--weights", "folder")
     assert "note" not in other.err
+
+
+def test_brackets_in_an_instruction_are_not_markup(run, fake, picture):
+    outcome = run("segment", picture, "the [/bold] sign [red]")
+    assert outcome.code == 0, outcome.err
+    assert "the [/bold] sign [red]" in outcome.out

@@ -26,9 +26,15 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "segment": Command(
-        module="leanseg.cli.segment", help="Segment what a sentence asks for in a picture, a clip or a folder of frames."
+        module="leanseg.cli.segment",
+        help="Segment what a sentence asks for in a picture, a clip or a folder of frames.",
     ),
-    "pruners": Command(module="leanseg.cli.pruners", help="List the ways of choosing visual tokens, and their options."),
+    "eval": Command(module="leanseg.cli.eval", help="Measure gIoU and cIoU under a grid of pruners and keep ratios."),
+    "train": Command(module="leanseg.cli.train", help="Train the small model, or adapt a larger one with LoRA."),
+    "scenes": Command(module="leanseg.cli.scenes", help="Write generated pictures and clips, instructions and masks."),
+    "pruners": Command(
+        module="leanseg.cli.pruners", help="List the ways of choosing visual tokens, and their options."
+    ),
     "doctor": Command(module="leanseg.cli.doctor", help="Report what is installed, and what this machine can run."),
 }
 
@@ -52,13 +58,15 @@ def build_app(chosen: str | None) -> typer.Typer:
     >>> [command.name for command in build_app(None).registered_commands][:1]
     ['segment']
     """
-    app = typer.Typer(
-        no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, context_settings={"max_content_width": 100}
-    )
+    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-    @app.callback(epilog='Example: leanseg segment picture.png "the dog left of the red apple" --pruner "evtp(keep_ratio=0.2)"')
+    @app.callback(
+        epilog='Example: leanseg segment picture.png "the dog left of the red apple" --pruner "evtp(keep_ratio=0.2)"'
+    )
     def root(
-        version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version."),
+        version: bool = typer.Option(
+            False, "--version", callback=_show_version, is_eager=True, help="Print the version."
+        ),
     ) -> None:
         """Instructed segmentation of images and video with a fraction of the visual tokens."""
 

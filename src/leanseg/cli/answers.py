@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ class Answer:
     _open: ExitStack = field(default_factory=ExitStack)
     _clip: ClipWriter | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Answer:
         if not self.info.is_picture:
             fps = self.info.fps or FRAMES_PER_SECOND
             self._clip = self._open.enter_context(ClipWriter(self.folder / self._overlay, fps=fps))

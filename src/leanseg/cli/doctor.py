@@ -12,7 +12,18 @@ import typer
 from leanseg.cli.console import print_json, results
 
 EPILOG = "Exit code 1 if something that leanseg needs is missing or broken. Put the output into a bug report."
-NEEDED = ("torch", "transformers", "safetensors", "numpy", "pillow", "pycocotools", "av", "scipy", "einops", "jaxtyping")
+NEEDED = (
+    "torch",
+    "transformers",
+    "safetensors",
+    "numpy",
+    "pillow",
+    "pycocotools",
+    "av",
+    "scipy",
+    "einops",
+    "jaxtyping",
+)
 OPTIONAL = ("peft", "matplotlib")
 
 
@@ -72,7 +83,11 @@ def _devices() -> dict[str, object]:
     except ImportError:
         return {"torch": None}
     cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return {"threads": torch.get_num_threads(), "cuda": ", ".join(cuda) or "none", "mps": torch.backends.mps.is_available()}
+    return {
+        "threads": torch.get_num_threads(),
+        "cuda": ", ".join(cuda) or "none",
+        "mps": torch.backends.mps.is_available(),
+    }
 
 
 def _encoders() -> dict[str, object]:

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-# Written by `leanseg scenes` into its PNG files and clips; the reader below and docs/cli.md know it as well.
-SCENE_MARK = "leanseg scenes"
 SMALL_MODELS = ("instructseg-nano",)
 _IGNORED = str.maketrans(dict.fromkeys('.!;:"()', " "))
-RELEASED = 'leanseg segment ... --model instructseg --weights weic22/InstructSeg --dtype bfloat16'
+RELEASED = "leanseg segment ... --model instructseg --weights weic22/InstructSeg --dtype bfloat16"
 
 
 def notes(source: Path, instructions: Sequence[str], model: str) -> list[str]:
@@ -31,20 +29,20 @@ def notes(source: Path, instructions: Sequence[str], model: str) -> list[str]:
 
 
 def is_generated(source: Path) -> bool:
-    """Return whether a picture, a clip or the first picture of a folder says that `leanseg scenes` made it."""
+    """Return whether a picture, or the first picture of a folder, says that `leanseg scenes` made it, or is the demo's."""
+    from importlib.resources import files
+
+    from PIL import Image
+
+    from leanseg.data.scenes.export.files import SCENE_MARK, SOFTWARE_TAG
+
+    if source.resolve().is_relative_to(Path(str(files("leanseg"))).resolve() / "assets"):
+        return True
     if source.is_dir():
-        pictures = sorted(path for path in source.iterdir() if path.suffix.lower() == ".png")
+        pictures = sorted(path for path in source.iterdir() if path.suffix.lower() in {".png", ".jpg"})
         return bool(pictures) and is_generated(pictures[0])
-    if source.suffix.lower() == ".png":
-        from PIL import Image
-
-        with suppress(OSError, ValueError, SyntaxError), Image.open(source) as picture:
-            return SCENE_MARK in str(picture.info.get("Software", ""))
-        return False
-    import av
-
-    with suppress(OSError, ValueError), av.open(str(source)) as container:
-        return any(SCENE_MARK in str(value) for value in container.metadata.values())
+    with suppress(OSError, ValueError, SyntaxError), Image.open(source) as picture:
+        return picture.getexif().get(SOFTWARE_TAG) == SCENE_MARK
     return False
 
 

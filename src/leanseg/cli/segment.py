@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from leanseg.cli.console import messages, print_json, results
 from leanseg.cli.folder import RESULT, check_replaceable, whole_folder
@@ -51,17 +52,23 @@ def segment(
     instructions: Annotated[list[str], typer.Argument(help="What to segment, in words; each is answered on its own.")],
     model: Annotated[str, typer.Option(help="A model in the package, `instructseg`, or a folder.")] = SHIPPED,
     weights: Annotated[str | None, typer.Option(help="Folder or Hugging Face hub name of released weights.")] = None,
-    pruner: Annotated[str, typer.Option(help="Which tokens stay (`leanseg pruners`); `identity` keeps all.")] = DEFAULT_PRUNER,
+    pruner: Annotated[
+        str, typer.Option(help="Which tokens stay (`leanseg pruners`); `identity` keeps all.")
+    ] = DEFAULT_PRUNER,
     keep_ratio: Annotated[
-        float | None, typer.Option(help="Fraction of tokens that stays, if the pruner's spec has none.  [default: 0.2]")
+        float | None, typer.Option(help="Fraction of tokens that stays, if the pruner's spec has none. (default: 0.2)")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="referring or reasoning (for clips: video_...).  [default: referring]")] = None,
-    position_ids: Annotated[str, typer.Option(help="Number kept tokens anew (compact) or not (original).")] = DEFAULT_POSITION_IDS,
+    task: Annotated[
+        str | None, typer.Option(help="referring or reasoning (for clips: video_...). (default: referring)")
+    ] = None,
+    position_ids: Annotated[
+        str, typer.Option(help="Number kept tokens anew (compact) or not (original).")
+    ] = DEFAULT_POSITION_IDS,
     site: Annotated[str, typer.Option(help="Prune before_projector or after_projector.")] = "before_projector",
-    template: Annotated[str | None, typer.Option(help="Prompt: released or paper.  [default: the model's own]")] = None,
+    template: Annotated[str | None, typer.Option(help="Prompt: released or paper. (default: the model's own)")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    out: Annotated[Path | None, typer.Option(help="The folder to write.  [default: out/<name of the source>]")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder to write. (default: out/<name of the source>)")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON (docs/cli.md) instead of lines.")] = False,
 ) -> None:
     """Segment what each sentence asks for; writes masks, an overlay with the kept tokens, and result.json."""
@@ -86,7 +93,7 @@ def segment(
     )
     said = notes(source, instructions, model)
     for note in said:
-        messages().print(f"[yellow]note:[/yellow] {note}")
+        messages().print(f"[yellow]note:[/yellow] {escape(note)}")
     document = _run(request, info, said)
     if as_json:
         print_json(document)
@@ -105,7 +112,9 @@ def _pruner(spec: str, keep_ratio: float | None) -> Pruner:
 
     made = pruner(spec, keep_ratio=DEFAULT_KEEP_RATIO if keep_ratio is None else keep_ratio)
     if keep_ratio is not None and made.keep_ratio != keep_ratio:
-        raise InputError(f"--pruner {made.spec()} and --keep-ratio {keep_ratio} contradict each other; give one of them")
+        raise InputError(
+            f"--pruner {made.spec()} and --keep-ratio {keep_ratio} contradict each other; give one of them"
+        )
     return made
 
 
@@ -121,7 +130,7 @@ def _run(request: Request, info: ClipInfo, said: list[str]) -> dict[str, Any]:
     from leanseg.engine import segmenter
     from leanseg.engine.records import write_json
 
-    with messages().status(f"loading {request.weights or request.model}"):
+    with messages().status(f"loading {escape(request.weights or request.model)}"):
         loaded = segmenter.load(request.model, request.weights, device=request.device, dtype=request.dtype)
     with whole_folder(request.out, "segment") as staging:
         answers = list(_answer(loaded, request, info, staging))
@@ -155,7 +164,12 @@ def _answer(loaded: Segmenter, request: Request, info: ClipInfo, staging: Path) 
         answers = [
             stack.enter_context(
                 Answer(
-                    folder=staging, name=str(number), instruction=text, info=info, layout=loaded.layout, colour=number - 1
+                    folder=staging,
+                    name=str(number),
+                    instruction=text,
+                    info=info,
+                    layout=loaded.layout,
+                    colour=number - 1,
                 )
             )
             for number, text in enumerate(request.instructions, start=1)
@@ -175,6 +189,6 @@ def _report(document: dict[str, Any], folder: Path) -> None:
 
     out = results()
     for result in document["results"]:
-        out.print(f"[bold]{result['instruction']}[/bold]: {summary(result)}", highlight=False)
-        out.print(f"  {folder / result['files']['overlay']}", highlight=False, markup=False)
-    out.print(f"{folder / RESULT}", highlight=False, markup=False)
+        out.print(f"[bold]{escape(result['instruction'])}[/bold]: {summary(result)}")
+        out.print(f"  {folder / result['files']['overlay']}", markup=False)
+    out.print(str(folder / RESULT), markup=False)

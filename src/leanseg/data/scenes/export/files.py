@@ -11,15 +11,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 JPEG_QUALITY = 95
+# Stands in the EXIF tag "Software" of every picture: `leanseg segment` tells a generated scene from a photograph by it.
+SCENE_MARK = "leanseg scenes"
+SOFTWARE_TAG = 0x0131
 
 
 def write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
     """Write uint8 (H, W, 3) as PNG or JPEG by the path's ending."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    mark = Image.Exif()
+    mark[SOFTWARE_TAG] = SCENE_MARK
     if path.suffix == ".jpg":
-        Image.fromarray(pixels).save(path, quality=JPEG_QUALITY, subsampling=0)
+        Image.fromarray(pixels).save(path, quality=JPEG_QUALITY, subsampling=0, exif=mark)
     else:
-        Image.fromarray(pixels).save(path)
+        Image.fromarray(pixels).save(path, exif=mark)
 
 
 def write_index_map(path: Path, numbers: NDArray[np.uint8]) -> None:
