@@ -14,8 +14,8 @@ def squared(
 ) -> Float[Tensor, "*pairs"]:
     """Return |a - b|^2 from the inner products and the squared norms, which must broadcast to the products' shape."""
     both = norms_a + norms_b
-    distances = both - 2.0 * products
-    return distances.masked_fill_(distances < NOISE * both, 0.0)
+    distances = both.sub(products, alpha=2.0)
+    return distances.masked_fill_(distances < both.mul_(NOISE), 0.0)
 
 
 def centred(points: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], float]:

@@ -171,4 +171,5 @@ def _counts(truth: Mask, guess: Mask, ignored: Mask | None) -> tuple[npt.NDArray
     inter, union = truth & guess, truth | guess
     if ignored is not None:
         inter, union = inter & ~ignored, union & ~ignored
-    return inter.sum(axis=(-2, -1), dtype=np.int64), union.sum(axis=(-2, -1), dtype=np.int64)
+    # asarray, since the sum over a single mask is a numpy scalar
+    return np.asarray(inter.sum(axis=(-2, -1), dtype=np.int64)), np.asarray(union.sum(axis=(-2, -1), dtype=np.int64))
