@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from leanseg.errors import DataError
 from leanseg.pruners import Pruner, pruner
 
 
+@runtime_checkable
 class Evaluated(Protocol):
     """What `evaluate` needs of a segmenter: the visual modes `all`, `ovp_only` and `blind` besides a pruner."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any, Protocol, overload, runtime_checkable
 
 import torch
 
@@ -25,6 +25,7 @@ FAMILIES = ("instructseg",)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
+@runtime_checkable
 class Segmenter(Protocol):
     """Something that turns a clip and an instruction into masks.
 
