@@ -35,9 +35,8 @@ def main() -> int:
             return done.returncode
         overlays += sorted((ROOT / out).glob("*/overlay.*"))
         print(flush=True)
-    print(
-        f"Done in {time.monotonic() - started:.0f} s. Open these: the mask is tinted, a dot is a visual token that was kept."
-    )
+    seconds = time.monotonic() - started
+    print(f"Done in {seconds:.0f} s. Open these: the mask is tinted, a dot is a visual token that was kept.")
     for path in overlays:
         print(f"  {path.relative_to(ROOT)}")
     return 0

@@ -1,7 +1,7 @@
 """Write tests/golden/MANIFEST.json: every fixture with its size, its SHA-256 and where its numbers come from.
 
 Origins: `reference` (output of the authors' public code), `paper` (printed in the paper), `definition` (computed apart
-from this code from the definition in docs/design.md, where no public code exists), `self` (regression of this code only,
+from this code, from the definition in docs/design.md, where no public code exists), `self` (regression of this code,
 never proof). Run it after fixtures were added or changed; a test compares the file with the folder.
 """
 
@@ -17,6 +17,7 @@ MANIFEST = "MANIFEST.json"
 ORIGINS = {
     "evtp/": "definition",
     "instructseg/": "reference",
+    "metrics/": "reference",
     "pruners/": "reference",
     "self/": "self",
 }

@@ -114,6 +114,25 @@ def test_golden_manifest_is_true():
     assert differing == [], "run scripts/golden_manifest.py if the change is meant"
 
 
+def test_tables_in_the_pages_are_those_of_the_records():
+    from leanseg.engine.tables import render_document
+
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "src/leanseg/assets").glob("*/README.md")]
+    differing = [page.name for page in pages if render_document(page.read_text(), ROOT) != page.read_text()]
+    assert differing == []
+
+
+@pytest.mark.slow
+def test_the_python_lines_of_the_readme_run(monkeypatch, capsys):
+    if not (ROOT / "src/leanseg/assets/demo").is_dir():
+        pytest.skip("the demo's pictures are not here")
+    monkeypatch.chdir(ROOT)
+    lines = re.findall(r"```python\n(.*?)```", _text("README.md"), flags=re.DOTALL)
+    assert len(lines) == 1
+    exec(lines[0], {})
+    assert capsys.readouterr().out.startswith("(1, ")
+
+
 def test_modules_stay_small_enough_to_be_read():
     long = {
         p.relative_to(ROOT).as_posix(): n

@@ -1,7 +1,7 @@
 """The command line: one file per subcommand, imported only when it is the one that was asked for.
 
-Results go to stdout, messages to stderr. Exit codes: 0 done, 1 the machine failed (a full disk, no memory), 2 the request
-cannot be met as given.
+Results go to stdout, messages to stderr. Exit codes: 0 done, 1 the machine failed (a full disk, no memory), 2 the
+request cannot be met as given.
 """
 
 from __future__ import annotations

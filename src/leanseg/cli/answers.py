@@ -18,7 +18,7 @@ from leanseg.engine.overlay import COLOURS, TokenLayout, overlay
 from leanseg.engine.video import ClipInfo
 from leanseg.models.output import Segmentation
 
-# An overlay is enlarged by a whole number until its sides reach this, so that the dots of kept tokens can be told apart.
+# An overlay is enlarged by a whole number until its sides reach this, so that dots of kept tokens can be told apart.
 OVERLAY_SIDE_PIXELS = 384
 FRAMES_PER_SECOND = 8.0
 

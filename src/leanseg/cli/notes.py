@@ -18,8 +18,8 @@ def notes(source: Path, instructions: Sequence[str], model: str) -> list[str]:
     said = []
     if not is_generated(source):
         said.append(
-            f"{model} was trained on generated scenes only; on a photograph or any other picture its masks mean little. "
-            f"For those load the released weights (7.4 GB): {RELEASED}"
+            f"{model} was trained on generated scenes only; on a photograph or any other picture its masks mean "
+            f"little. For those load the released weights (7.4 GB): {RELEASED}"
         )
     unknown = unknown_words(instructions)
     if unknown:
@@ -29,7 +29,7 @@ def notes(source: Path, instructions: Sequence[str], model: str) -> list[str]:
 
 
 def is_generated(source: Path) -> bool:
-    """Return whether a picture, or the first picture of a folder, says that `leanseg scenes` made it, or is the demo's."""
+    """Return whether a picture, or a folder's first one, says that `leanseg scenes` made it, or comes with leanseg."""
     from importlib.resources import files
 
     from PIL import Image

@@ -92,9 +92,9 @@ def segment(
         options=options,
     )
     said = notes(source, instructions, model)
+    document = _run(request, info, said)
     for note in said:
         messages().print(f"[yellow]note:[/yellow] {escape(note)}")
-    document = _run(request, info, said)
     if as_json:
         print_json(document)
     else:
@@ -174,7 +174,9 @@ def _answer(loaded: Segmenter, request: Request, info: ClipInfo, staging: Path) 
             )
             for number, text in enumerate(request.instructions, start=1)
         ]
-        progress = stack.enter_context(Progress(console=messages(), transient=True, disable=info.is_picture))
+        console = messages()
+        hidden = info.is_picture or not console.is_terminal
+        progress = stack.enter_context(Progress(console=console, transient=True, disable=hidden))
         bar = progress.add_task("frames", total=info.frames)
         for frame_parts in parts:
             image = tee.next_answered()
