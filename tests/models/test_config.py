@@ -86,6 +86,8 @@ def test_resamplers_follow_the_widths_unless_told():
     [
         ({"hidden_size": "wide"}, "hidden_size in config.json is 'wide'; expected int such as 2560"),
         ({"hidden_size": 2560.0}, "hidden_size in config.json is 2560.0; expected int"),
+        ({"qk_layernorm": True}, "qk_layernorm in config.json is True; expected none, as released"),
+        ({"rope_scaling": {"type": "linear"}}, "rope_scaling in config.json is .*; expected none"),
         ({"rope_theta": "high"}, "rope_theta in config.json is 'high'; expected float"),
         ({"vision_config": 3}, "vision_config in config.json is 3; expected an object"),
         ({"leanseg": {"swin": {"depths": [2, "2"]}}}, r"depths in leanseg.swin is \[2, '2'\]; expected tuple"),

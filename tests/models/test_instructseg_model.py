@@ -235,3 +235,31 @@ def test_too_long_an_instruction(model: InstructSeg):
     prompt = model.encode_prompt("referring", "zq" * 400)
     with pytest.raises(InputError, match=r"the instruction is \d+ tokens long; expected at most"):
         model.check_length(prompt, n_visual=20)
+
+
+@torch.inference_mode()
+def test_the_full_size_has_the_released_lengths_and_keeps_to_one_device():
+    """Everything but numbers: the meta device allocates nothing, and a tensor elsewhere is an error."""
+    config = PRESETS["full"]
+    with torch.device("meta"):
+        model = InstructSeg(config).eval()
+    ids = torch.tensor([*range(36), TEMPORAL_ID, 198, IMAGE_ID, *range(20), -204, *range(11), -201, 50256])
+    prompt = Prompt(
+        task="referring", template="", text="", instruction="", ids=ids, refer_ids=torch.arange(10), eos_id=50256
+    )
+    assert prompt.n_text == 69
+    vision = model.encode_vision(torch.empty(1, 3, 384, 384, device="meta"))
+    assert vision.shape == (1, 729, 1152)
+    for kept, frames, length in ((729, 1, 1036), (146, 1, 453), (729, 4, 1420)):
+        tokens = model.project(vision[:, :kept])
+        temporal = model.temporal_tokens(tokens.expand(frames, -1, -1), prompt.refer_ids)
+        assert temporal.shape == (frames * 128, 2560)
+        sequence = model.assemble(prompt, tokens[0], temporal, torch.arange(kept), 729, "original")
+        assert sequence.embeds.shape == (length, 2560)
+    mask = torch.empty(1, 1, length, length, device="meta")
+    states = model.language([sequence], mask)
+    pixel = model.encode_pixels(torch.empty(1, 3, 1024, 1024, device="meta"))
+    predictions = model.decode(states.queries, model.score_embedding(states.refer, pixel.res5), pixel)
+    assert len(predictions) == 10
+    assert predictions[-1].mask_logits.shape == (1, 100, 256, 256)
+    assert predictions[-1].score_logits.shape == (1, 100)

@@ -145,6 +145,11 @@ class InstructSegConfig:
     @classmethod
     def from_dict(cls, source: Mapping[str, Any]) -> InstructSegConfig:
         """Read the content of a config.json; absent keys take the released value."""
+        for key in ("qk_layernorm", "rope_scaling"):
+            if source.get(key):
+                raise WeightsError(
+                    f"{key} in config.json is {source[key]!r}; expected none, as released; use that model"
+                )
         language = _read(LanguageConfig, _with_rope(source), "config.json")
         vision_config = _mapping(source, "vision_config")
         tower = dict(_mapping(vision_config, "vision_tower"))

@@ -142,12 +142,13 @@ class InstructSeg(nn.Module):
         """`temporal_tokens` of B samples of equal T and K in one pass; instructions may differ in length."""
         batch, frames, kept, width = frame_tokens.shape
         text = [self.embed(ids) for ids in refer_ids]
-        lengths = torch.tensor([len(each) for each in text], device=self.device)
+        lengths = [len(each) for each in text]
         padded = pad_sequence(text, batch_first=True)
         media = torch.cat((frame_tokens, padded.unsqueeze(1).expand(-1, frames, -1, -1)), dim=2).flatten(0, 1)
         mask = None
-        if int(lengths.min()) < padded.shape[1]:
-            is_text = torch.arange(padded.shape[1], device=self.device) < lengths[:, None]
+        if min(lengths) < padded.shape[1]:
+            ends = torch.tensor(lengths, device=self.device)
+            is_text = torch.arange(padded.shape[1], device=self.device) < ends[:, None]
             is_media = torch.cat((is_text.new_ones(batch, kept), is_text), dim=1)
             mask = is_media.unsqueeze(1).expand(-1, frames, -1).flatten(0, 1)
         latents = self.temporal_query.expand(batch * frames, -1, -1)
