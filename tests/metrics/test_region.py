@@ -74,6 +74,8 @@ def test_parity_with_the_reference_overlap(name):
         assert overlaps == pytest.approx(expected["per_iou"], abs=1e-12)
         assert np.mean(overlaps) == pytest.approx(expected["mIoU"], abs=2e-5)
         assert ciou.compute() == pytest.approx(expected["oIoU"], abs=2e-5)
+        for key in (key for key in expected if key.startswith("prec@")):
+            assert np.mean(np.array(overlaps) >= float(key[5:])) == pytest.approx(expected[key], abs=2e-5)
         return
     n_masks = len(state["unions"])
     before = expected.get("giou_before_all_reduce", expected["giou"])
