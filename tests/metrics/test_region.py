@@ -1,3 +1,4 @@
+import inspect
 import json
 import math
 
@@ -197,5 +198,7 @@ def test_other_misuse_is_refused():
             kind().compute()
         with pytest.raises(InputError, match="1 intersections and 2 unions do not pair up"):
             kind.from_state({"intersections": [1], "unions": [1, 2]})
+    with pytest.raises(InputError, match="cannot merge CIoU into GIoU"):
+        inspect.unwrap(GIoU.merge)(GIoU(), CIoU())
     with pytest.raises(InputError, match=r"void has shape \(2, 2\)"):
         jaccard(np.ones((3, 4)), np.ones((3, 4)), void=np.ones((2, 2)))
