@@ -63,7 +63,7 @@ def plan(
     seed: int,
 ) -> Job:
     """Check everything that can be checked before a long run starts, and return the job."""
-    from leanseg.engine.segmenter import shipped_model
+    from leanseg.engine.segmenter import DEFAULT_MODEL, assets_folder
 
     if model != "instructseg":
         raise TrainingError(unknown_name("model to train", model, ["instructseg"]))
@@ -86,7 +86,7 @@ def plan(
         if folders
         else PRESETS[preset]
     )
-    source = tokenizer or (folders[-1] if folders else shipped_model("instructseg-nano"))
+    source = tokenizer or (folders[-1] if folders else assets_folder() / DEFAULT_MODEL)
     vocabulary = load_tokenizer(source).vocab_size
     if vocabulary > config.language.vocab_size:
         language = replace(config.language, vocab_size=vocabulary, lm_head_size=vocabulary)
@@ -116,8 +116,6 @@ def new_model(job: Job) -> tuple[InstructSeg, AuxiliaryHeads]:
             torch.nn.init.normal_(
                 model.seg_query, std=0.02
             )  # the release starts from zeros, on a trained language model
-    if job.lora:
-        add_adapters(model)
     for path in job.init:
         if path.is_dir():
             model.load_state_dict(InstructSeg.from_pretrained(path).state_dict())
@@ -125,6 +123,8 @@ def new_model(job: Job) -> tuple[InstructSeg, AuxiliaryHeads]:
             load_weights(model, heads, path)
         else:
             raise TrainingError(f"--init {path} does not exist; give a stage's .safetensors file or a model directory")
+    if job.lora:
+        add_adapters(model)
     model.language_model.set_attn_implementation("eager")
     return model, heads
 
@@ -164,7 +164,7 @@ def _worker(rank: int, job: Job, rendezvous: str) -> None:
             merge_adapters(model)
         model.language_model.set_attn_implementation("sdpa")
         model.tokenizer = tokenizer
-        model.save_pretrained(options.out / "model")
+        model.save_pretrained(options.out / "model", storage="float16", max_shard_bytes=12_000_000)
         draw_curves([options.out / f"{stage.name}.jsonl" for stage in job.stages], options.out / "curves.png")
     if job.processes > 1:
         dist.destroy_process_group()

@@ -19,11 +19,11 @@ _NANO = (
     ),
     Stage(
         name="language", losses="language", steps=3000, frames=8, texts=8, learning_rate=1e-3, decay_share=0.6,
-        trains=(*TOWER, *LANGUAGE), mask=MaskLossOptions(n_points=512, every_query_weight=0.2),
+        trains=(*TOWER, *LANGUAGE), mask=MaskLossOptions(n_points=512, every_query_weight=1.0),
     ),
     Stage(
         name="video", losses="video", steps=600, frames=6, texts=4, learning_rate=4e-4, decay_share=0.8,
-        trains=(*TOWER, *LANGUAGE, *VIDEO), clip_share=0.5, mask=MaskLossOptions(n_points=512, every_query_weight=0.2),
+        trains=(*TOWER, *LANGUAGE, *VIDEO), clip_share=0.5, mask=MaskLossOptions(n_points=512, every_query_weight=1.0),
     ),
 )  # fmt: skip
 
