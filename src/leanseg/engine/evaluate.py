@@ -75,6 +75,7 @@ def evaluate(
     """
     done = _read_lines(lines, rows)
     lines.parent.mkdir(parents=True, exist_ok=True)
+    lines.write_text("".join(json.dumps(line) + "\n" for line in done.values()))  # without the half line of a killed run
     with lines.open("a") as file:
         for index in range(len(dataset)) if indices is None else indices:
             sample = dataset[index]
@@ -96,7 +97,7 @@ def _evaluate_sample(
         result = segmenter.segment(
             sample.clip, sample.instruction, pruner=chosen, visual=row.visual, task=sample.meta.get("task"), **options
         )
-        counts[row.name] = [region_counts(t, m) for t, m in zip(sample.target, result.masks, strict=True)]
+        counts[row.name] = [list(region_counts(t, m)) for t, m in zip(sample.target, result.masks, strict=True)]
     return {"id": sample.id, "kind": sample.meta.get("kind"), "instruction": sample.instruction, "counts": counts}
 
 
