@@ -26,14 +26,15 @@ def eval(
 ) -> None:
     """Evaluate a model on a data set; every table in the documents is made from such a record."""
     from leanseg.cli.console import print_json, results
-    from leanseg.engine.evaluate import evaluation_record
+    from leanseg.engine.evaluate import Request, evaluation_record
     from leanseg.engine.records import write_json
     from leanseg.engine.tables import add_summary, retention_table
 
-    record = evaluation_record(
+    request = Request(
         model=model, data=data, scenes=scenes, per_scene=per_scene, pruners=tuple(pruner or ()),
         keep_ratios=tuple(keep_ratio or (0.5, 0.2, 0.1, 0.05)), position_ids=position_ids, out=out, processes=processes,
     )  # fmt: skip
+    record = evaluation_record(request)
     record = add_summary(record)
     write_json(out, record)
     if json:

@@ -38,12 +38,14 @@ def train(
 ) -> None:
     """Train a model on generated scenes, stage by stage; run it again to resume."""
     from leanseg.cli.console import print_json, results
-    from leanseg.engine.train.launch import plan, run_job
+    from leanseg.engine.train.launch import Request, plan, run_job
 
-    job = plan(
+    request = Request(
         model=model, preset=preset, stages=tuple(stage) if stage else None, out=out, init=tuple(init or ()),
-        tokenizer=tokenizer, steps=steps, lora=lora, processes=processes, threads=threads, device=device, precision=precision, seed=seed,
+        tokenizer=tokenizer, steps=steps, lora=lora, processes=processes, threads=threads, device=device,
+        precision=precision, seed=seed,
     )  # fmt: skip
+    job = plan(request)
     folder = run_job(job)
     summary = {
         "model": str(folder),

@@ -75,7 +75,9 @@ def evaluate(
     """
     done = _read_lines(lines, rows)
     lines.parent.mkdir(parents=True, exist_ok=True)
-    lines.write_text("".join(json.dumps(line) + "\n" for line in done.values()))  # without the half line of a killed run
+    lines.write_text(
+        "".join(json.dumps(line) + "\n" for line in done.values())
+    )  # without the half line of a killed run
     with lines.open("a") as file:
         for index in range(len(dataset)) if indices is None else indices:
             sample = dataset[index]
@@ -189,53 +191,68 @@ def cumulative_iou(lines: Sequence[dict[str, Any]], row: str) -> float:
     return inter / (union + 1e-10)
 
 
-def evaluation_record(
-    *,
-    model: str,
-    data: str,
-    scenes: int | None,
-    per_scene: int,
-    pruners: Sequence[str],
-    keep_ratios: Sequence[float],
-    position_ids: str,
-    out: Path,
-    processes: int = 1,
-) -> dict[str, Any]:
-    """Evaluate a model by name on a data set by name and return the record, samples included, summary not yet."""
-    kind, _, name = data.partition(":")
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a user asks for, unchecked; the options of `leanseg eval`."""
+
+    out: Path
+    model: str = "instructseg-nano"
+    data: str = "scenes:test"
+    scenes: int | None = None
+    per_scene: int = 1
+    pruners: tuple[str, ...] = ()
+    keep_ratios: tuple[float, ...] = (0.5, 0.2, 0.1, 0.05)
+    position_ids: str = "compact"
+    processes: int = 1
+
+    @property
+    def command(self) -> str:
+        """The command line that makes the record again."""
+        words = ["leanseg eval", f"--model {self.model}", f"--data {self.data}"]
+        words += [] if self.scenes is None else [f"--scenes {self.scenes}"]
+        words += [] if self.per_scene == 1 else [f"--per-scene {self.per_scene}"]
+        words += [f"--position-ids {self.position_ids}", *(f"--pruner {spec}" for spec in self.pruners)]
+        return " ".join(
+            [*words, *(f"--keep-ratio {ratio:g}" for ratio in self.keep_ratios), f"--out {self.out.as_posix()}"]
+        )
+
+
+def evaluation_record(request: Request) -> dict[str, Any]:
+    """Evaluate a model by name on a data set by name and return the record: samples included, summary not yet.
+
+    Each scene is asked `per_scene` of its instructions, which ones turning with the scene's number.
+    """
+    kind, _, name = request.data.partition(":")
     if kind != "scenes":
-        raise DataError(f"--data is {data!r}; expected scenes:SPLIT, such as scenes:test")
-    dataset = split(name, scenes=scenes)
+        raise DataError(f"--data is {request.data!r}; expected scenes:SPLIT, such as scenes:test")
+    dataset = split(name, scenes=request.scenes)
     available = dataset.split.options.n_instructions
-    if per_scene > available:
-        raise DataError(f"--per-scene is {per_scene}; a scene of {data} has {available} instructions")
-    indices = [
-        number * available + (number + turn) % available
-        for number in range(dataset.split.scenes)
-        for turn in range(per_scene)
-    ]
-    rows = grid(pruners, keep_ratios)
-    options = {"position_ids": position_ids, "coverage": False}
-    lines = out.with_suffix(".lines.jsonl")
+    if request.per_scene > available:
+        raise DataError(f"--per-scene is {request.per_scene}; a scene of {request.data} has {available} instructions")
+    turns = range(request.per_scene)
+    indices = [n * available + (n + turn) % available for n in range(dataset.split.scenes) for turn in turns]
+    rows = grid(request.pruners, request.keep_ratios)
     samples = evaluate_parallel(
-        partial(load, model, device="cpu"), dataset, rows, lines, indices=indices, processes=processes, options=options
+        partial(load, request.model, device="cpu"),
+        dataset,
+        rows,
+        request.out.with_suffix(".lines.jsonl"),
+        indices=indices,
+        processes=request.processes,
+        options={"position_ids": request.position_ids, "coverage": False},
     )
-    words = [f"--pruner {word}" for word in pruners] + [f"--keep-ratio {ratio:g}" for ratio in keep_ratios]
-    count = [] if scenes is None else [f"--scenes {scenes}"]
-    extra = [
-        *count,
-        *([f"--per-scene {per_scene}"] if per_scene != 1 else []),
-        f"--position-ids {position_ids}",
-        *words,
-    ]
-    command = " ".join(["leanseg eval", f"--model {model}", f"--data {data}", *extra, f"--out {out.as_posix()}"])
-    protocol = {
-        "site": "before_projector",
-        "position_ids": position_ids,
-        "template": "released",
-        "iou": "mean over a clip's frames",
-    }
     return record(
-        "evaluation", command, model=model, data=data, n_samples=len(samples), protocol=protocol,
-        rows=[asdict(row) for row in rows], samples=samples,
-    )  # fmt: skip
+        "evaluation",
+        request.command,
+        model=request.model,
+        data=request.data,
+        n_samples=len(samples),
+        protocol={
+            "site": "before_projector",
+            "position_ids": request.position_ids,
+            "template": "released",
+            "iou": "of a clip: the mean over its frames; an empty mask for an empty target counts 1",
+        },
+        rows=[asdict(row) for row in rows],
+        samples=samples,
+    )

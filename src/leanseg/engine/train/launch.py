@@ -16,6 +16,7 @@ import torch.multiprocessing as mp
 
 from leanseg.data.scenes.items import ITEMS
 from leanseg.data.scenes.sprites import TINTS
+from leanseg.engine.segmenter import DEFAULT_MODEL, assets_folder
 from leanseg.engine.train.auxiliary import AuxiliaryHeads
 from leanseg.engine.train.curves import draw_curves
 from leanseg.engine.train.recipes import recipe
@@ -46,57 +47,66 @@ class Job:
     lora: bool = False
 
 
-def plan(
-    *,
-    model: str,
-    preset: str,
-    stages: tuple[str, ...] | None,
-    out: Path,
-    init: tuple[Path, ...],
-    tokenizer: Path | None,
-    steps: int | None,
-    lora: bool,
-    processes: int,
-    threads: int,
-    device: str,
-    precision: str,
-    seed: int,
-) -> Job:
-    """Check everything that can be checked before a long run starts, and return the job."""
-    from leanseg.engine.segmenter import DEFAULT_MODEL, assets_folder
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a user asks for, unchecked; the options of `leanseg train`."""
 
-    if model != "instructseg":
-        raise TrainingError(unknown_name("model to train", model, ["instructseg"]))
-    if preset not in PRESETS:
-        raise TrainingError(unknown_name("preset", preset, PRESETS))
-    if precision not in ("bfloat16", "float32"):
-        raise TrainingError(f"--precision is {precision!r}; expected bfloat16 or float32")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise TrainingError(
-            f"--device is {device!r}, but this machine offers no CUDA device to torch; use --device cpu"
-        )
-    if lora and not init:
-        raise TrainingError("--lora adapts a trained model; give its folder with --init")
-    for path in init:
-        if not path.exists():
-            raise TrainingError(f"--init {path} does not exist; give a stage's .safetensors file or a model folder")
-    folders = [path for path in init if path.is_dir()]
-    config = (
-        InstructSegConfig.from_dict(json.loads((folders[-1] / "config.json").read_text()))
-        if folders
-        else PRESETS[preset]
-    )
-    source = tokenizer or (folders[-1] if folders else assets_folder() / DEFAULT_MODEL)
+    out: Path
+    model: str = "instructseg"
+    preset: str = "nano"
+    stages: tuple[str, ...] | None = None
+    init: tuple[Path, ...] = ()
+    tokenizer: Path | None = None
+    steps: int | None = None
+    lora: bool = False
+    processes: int = 1
+    threads: int = 1
+    device: str = "cpu"
+    precision: str = "bfloat16"
+    seed: int = 0
+
+
+def plan(request: Request) -> Job:
+    """Check everything that can be checked before a long run starts, and return the job."""
+    _check(request)
+    folders = [path for path in request.init if path.is_dir()]
+    if folders:
+        config = InstructSegConfig.from_dict(json.loads((folders[-1] / "config.json").read_text()))
+    else:
+        config = PRESETS[request.preset]
+    source = request.tokenizer or (folders[-1] if folders else assets_folder() / DEFAULT_MODEL)
     vocabulary = load_tokenizer(source).vocab_size
     if vocabulary > config.language.vocab_size:
-        language = replace(config.language, vocab_size=vocabulary, lm_head_size=vocabulary)
-        config = replace(config, language=language)
-    options = TrainOptions(out=out, seed=seed, device=device, precision=precision)
-    chosen = recipe(preset, stages, steps=steps)
+        config = replace(config, language=replace(config.language, vocab_size=vocabulary, lm_head_size=vocabulary))
+    options = TrainOptions(out=request.out, seed=request.seed, device=request.device, precision=request.precision)
     return Job(
-        config=config, stages=chosen, options=options, tokenizer=source, init=init, processes=processes, threads=threads,
-        lora=lora,
-    )  # fmt: skip
+        config=config,
+        stages=recipe(request.preset, request.stages, steps=request.steps),
+        options=options,
+        tokenizer=source,
+        init=request.init,
+        processes=request.processes,
+        threads=request.threads,
+        lora=request.lora,
+    )
+
+
+def _check(request: Request) -> None:
+    if request.model != "instructseg":
+        raise TrainingError(unknown_name("model to train", request.model, ["instructseg"]))
+    if request.preset not in PRESETS:
+        raise TrainingError(unknown_name("preset", request.preset, PRESETS))
+    if request.precision not in ("bfloat16", "float32"):
+        raise TrainingError(f"--precision is {request.precision!r}; expected bfloat16 or float32")
+    if request.device.startswith("cuda") and not torch.cuda.is_available():
+        raise TrainingError(
+            f"--device is {request.device!r}, but this machine offers no CUDA device to torch; use --device cpu"
+        )
+    if request.lora and not request.init:
+        raise TrainingError("--lora adapts a trained model; give its folder with --init")
+    for path in request.init:
+        if not path.exists():
+            raise TrainingError(f"--init {path} does not exist; give a stage's .safetensors file or a model folder")
 
 
 def new_model(job: Job) -> tuple[InstructSeg, AuxiliaryHeads]:
@@ -113,16 +123,13 @@ def new_model(job: Job) -> tuple[InstructSeg, AuxiliaryHeads]:
             n_tints=len(TINTS),
         )
         if not job.init:
-            torch.nn.init.normal_(
-                model.seg_query, std=0.02
-            )  # the release starts from zeros, on a trained language model
+            # The release starts from zeros, on a trained language model.
+            torch.nn.init.normal_(model.seg_query, std=0.02)
     for path in job.init:
         if path.is_dir():
             model.load_state_dict(InstructSeg.from_pretrained(path).state_dict())
-        elif path.exists():
-            load_weights(model, heads, path)
         else:
-            raise TrainingError(f"--init {path} does not exist; give a stage's .safetensors file or a model directory")
+            load_weights(model, heads, path)
     if job.lora:
         add_adapters(model)
     model.language_model.set_attn_implementation("eager")

@@ -71,15 +71,8 @@ def draw(context: Context, seeds: list[int], step: int, options: SceneOptions) -
     stage = context.stage
     share = stage.clip_share
     clips = share > 0 and int((step + 1) * share) > int(step * share)
-    points = stage.mask_prompts if isinstance(stage, PixelStage) else 0
+    points = context.model.config.mask.num_queries if stage.losses == "pixel" else 0
     return scene_batch(seeds, context.model.config, options, points=points, clips=clips)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PixelStage(Stage):
-    """The class-agnostic stage: point prompts instead of instructions."""
-
-    mask_prompts: int = 8
 
 
 def pixel_losses(context: Context, batch: Batch) -> dict[str, Tensor]:

@@ -242,7 +242,7 @@ def _steps(
         run.step += 1
         run.average.update(run.parameters, run.step)
         run.seconds += time.perf_counter() - begin
-        for name, value in (_floats(losses) | {"total": float(total), "norm": float(norm)}).items():
+        for name, value in (_floats(losses) | {"total": float(total.detach()), "norm": float(norm)}).items():
             sums[name] = sums.get(name, 0.0) + value / options.log_every
         if run.step % options.log_every == 0:
             if options.rank == 0:
@@ -253,7 +253,7 @@ def _steps(
 
 
 def _floats(losses: dict[str, Tensor]) -> dict[str, float]:
-    return {name: float(loss) for name, loss in losses.items()}
+    return {name: float(loss.detach()) for name, loss in losses.items()}
 
 
 def _log(options: TrainOptions, stage: Stage, row: dict[str, float]) -> None:
