@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from leanseg.data.scenes import ClipScene, Scene
 
-EPILOG = "Examples: leanseg scenes --seed 7 --out scenes; leanseg scenes --split clips_test --count 20 --format revos --out revos"
+EPILOG = "Example: leanseg scenes --split clips_test --count 20 --format revos --out revos"
 PICTURE_FORMATS = ("refcoco", "reasonseg")
 CLIP_FORMATS = ("ref-youtube-vos", "ref-davis17", "revos")
 FORMATS = ("native", *PICTURE_FORMATS, *CLIP_FORMATS)

@@ -15,9 +15,11 @@ from leanseg.data.scenes.categories import CATEGORIES, members, unclear
 from leanseg.data.scenes.items import ITEMS, class_index, indefinite_article
 from leanseg.data.scenes.phrasing import NUMBERS, ORDINALS
 from leanseg.data.scenes.scene import SceneObject
+from leanseg.data.scenes.sprites import filled_side
 
 RELATIONS = ("left", "right", "above", "below", "closest", "farthest")
 SIZE_MARGIN = 1.2
+AREA_MARGIN = 1.1
 POSITION_MARGIN = 0.08
 RELATION_MARGIN = 0.06
 RELATION_CLEARANCE = 0.02
@@ -120,20 +122,39 @@ class Referring:
 
     def _attribute(self) -> Iterator[Expression]:
         for head in self.heads(2):
-            ordered = sorted(head.indices, key=lambda k: self.objects[k].size)
-            sizes = [self.objects[k].size for k in ordered]
-            if sizes[-1] >= SIZE_MARGIN * sizes[-2]:
-                yield Expression("attribute", "largest", head.fields(), (ordered[-1],), _WEIGHT[head.level])
-            if sizes[1] >= SIZE_MARGIN * sizes[0]:
-                yield Expression("attribute", "smallest", head.fields(), (ordered[0],), _WEIGHT[head.level])
+            for key, sign in (("largest", -1), ("smallest", 1)):
+                ordered = sorted(head.indices, key=lambda k: sign * self.objects[k].size)
+                if self._differs_in_size(ordered[0], ordered[1:], sign, head.level):
+                    yield Expression("attribute", key, head.fields(), (ordered[0],), _WEIGHT[head.level])
+
+    def _differs_in_size(self, first: int, others: list[int], sign: int, level: str) -> bool:
+        """Return whether one is plainly larger (sign -1) or smaller (1): by side and, among several names, by area."""
+        size, area = self.objects[first].size, self._area_side(first)
+        for other in others:
+            sides = [(self.objects[other].size, size, SIZE_MARGIN)]
+            if level != "noun":
+                sides.append((self._area_side(other), area, AREA_MARGIN))
+            if any((theirs / own) ** sign < margin for theirs, own, margin in sides):
+                return False
+        return True
+
+    def _area_side(self, index: int) -> float:
+        """Return the side of a square as large as the object's whole silhouette."""
+        item = self.objects[index]
+        return item.size * filled_side(item.item_index)
 
     def _position(self) -> Iterator[Expression]:
         for head in self.heads(2):
             for key, axis, sign in _ENDS:
                 ordered = sorted(head.indices, key=lambda k: sign * self.objects[k].center[axis])
                 gap = sign * (self.objects[ordered[1]].center[axis] - self.objects[ordered[0]].center[axis])
-                if gap >= POSITION_MARGIN:
+                if gap >= POSITION_MARGIN and self._reaches_farthest(ordered[0], ordered[1:], axis, sign):
                     yield Expression("position", key, head.fields(), (ordered[0],), _WEIGHT[head.level])
+
+    def _reaches_farthest(self, first: int, others: list[int], axis: int, sign: int) -> bool:
+        """Return whether the first also has the outermost edge, so that a large neighbour raises no doubt."""
+        reach = [sign * self.objects[k].center[axis] - self.objects[k].size / 2 for k in (first, *others)]
+        return reach[0] <= min(reach)
 
     def _ordinal(self) -> Iterator[Expression]:
         for head in self.nouns:

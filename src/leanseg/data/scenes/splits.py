@@ -22,7 +22,7 @@ from leanseg.data.scenes.scene import KINDS, ClipScene, Scene, SceneOptions
 from leanseg.errors import DataError, InputError, unknown_name
 
 TRAIN_SCENES = 1_000_000
-PREFIX = 12
+PREFIX = 3
 _FIRST_SEED = 2**40
 _SEEDS_PER_SPLIT = 2**32
 _CACHED_SCENES = 8

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,10 +55,10 @@ class _Level:
     half_height: float
 
 
-def half_extent(item_index: int) -> tuple[float, float]:
-    """Return (half height, half width) of a sprite as fractions of its longest side."""
-    level = _levels(item_index, None)[0]
-    return level.half_height / level.side, level.half_width / level.side
+@cache
+def filled_side(item_index: int) -> float:
+    """Return the side of a square as large as the silhouette, in longest sides of the sprite."""
+    return round(math.sqrt(int((sprites()[item_index][..., 3] >= 128).sum())) / SPRITE_SIDE, 6)
 
 
 def draw(item_index: int, tint: str | None, pose: Pose, canvas: tuple[int, int]) -> Patch | None:
