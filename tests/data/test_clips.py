@@ -114,5 +114,5 @@ def test_frames_are_counted_and_seeds_checked():
     assert not empty.target(empty.instructions[0]).any() and empty.target(empty.instructions[0]).shape == (8, 64, 64)
     with pytest.raises(InputError, match="seed is -3"):
         generate_clip(-3)
-    with pytest.raises(InputError, match="no scene of kinds motion was found"):
-        generate_clip(3, replace(OPTIONS, redundancy="static", kinds=("motion",), canvas=32, frames=2))
+    with pytest.raises(InputError, match="no scene of kinds ordinal was found"):
+        generate_clip(3, replace(OPTIONS, kinds=("ordinal",), objects=(1, 1)))

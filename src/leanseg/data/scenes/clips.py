@@ -24,6 +24,7 @@ from leanseg.data.scenes.generate import (
     mark_usable,
     no_layout,
     own,
+    promising,
     visible_pixels,
     wanted,
 )
@@ -45,6 +46,8 @@ def generate_clip(seed: int, options: SceneOptions = SceneOptions()) -> ClipScen
     stream = Draw(seed)
     for _ in range(ATTEMPTS):
         objects = choose_objects(stream, options)
+        if not promising(objects, options):
+            continue
         paths = tuple(choose_path(stream, item, options.redundancy, options.frames) for item in objects)
         scenery = background(stream, options.canvas, options.canvas)
         pictures, owners, areas = _paint_clip(scenery, objects, paths, options.frames)
