@@ -122,10 +122,19 @@ def test_tables_in_the_pages_are_those_of_the_records():
     assert differing == []
 
 
+def test_the_demo_asks_what_its_scenes_were_made_for():
+    from leanseg.cli.notes import notes
+
+    folder = ROOT / "src/leanseg/assets/demo"
+    for name, instructions in json.loads((folder / "demo.json").read_text()).items():
+        assert instructions
+        assert notes(folder / name, instructions, "instructseg-nano") == []
+
+
 @pytest.mark.slow
 def test_the_python_lines_of_the_readme_run(monkeypatch, capsys):
-    if not (ROOT / "src/leanseg/assets/demo").is_dir():
-        pytest.skip("the demo's pictures are not here")
+    if not (ROOT / "src/leanseg/assets/instructseg-nano/config.json").is_file():
+        pytest.skip("the weights of the small model are not here")
     monkeypatch.chdir(ROOT)
     lines = re.findall(r"```python\n(.*?)```", _text("README.md"), flags=re.DOTALL)
     assert len(lines) == 1
