@@ -3,6 +3,7 @@ import pickle
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 
@@ -41,6 +42,12 @@ def wrapped(monkeypatch):
 )
 def test_a_spec_makes_the_pruner_again(made):
     assert pruner(made.spec()) == made and pruner(made.spec()).spec() == made.spec()
+
+
+def test_numbers_of_numpy_are_written_as_plain_ones():
+    made = EVTP(keep_ratio=np.float64(0.2), tau=np.float32(2.0), spatial_weight=np.float64(0.5))
+    assert made.spec() == "evtp(keep_ratio=0.2, tau=2.0, spatial_weight=0.5)"
+    assert pruner(made.spec()) == made == EVTP(keep_ratio=0.2, tau=2, spatial_weight=0.5)
 
 
 def test_specs_are_read_as_written():

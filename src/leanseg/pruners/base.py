@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import MISSING, dataclass, fields
+from numbers import Real
 from typing import ClassVar, final
 
 import torch
@@ -41,9 +42,9 @@ class Pruner(ABC):
     @final
     def __post_init__(self) -> None:
         for field in fields(self):
-            # 2 and 2.0 are one value, so that they make equal pruners and equal spec strings.
+            # 2, 2.0 and numpy's 2.0 are one value, so that they make equal pruners and equal spec strings.
             value = getattr(self, field.name)
-            if field.type in (float, float | None) and isinstance(value, int) and not isinstance(value, bool):
+            if field.type in (float, float | None) and isinstance(value, Real) and not isinstance(value, bool):
                 object.__setattr__(self, field.name, float(value))
         check_ratio(self.keep_ratio)
         self.check()
