@@ -92,6 +92,14 @@ def test_unreadable_pictures_are_refused_in_one_line(tmp_path, rng):
         assert name in one_line(error)
 
 
+def test_formats_that_run_other_programs_are_not_opened(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.eps")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.eps").read_bytes())
+    for name in ("a.eps", "a.png"):
+        with pytest.raises(InputError, match="not a picture that can be read"):
+            read_image(tmp_path / name)
+
+
 def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path):
     Image.new("1", (10_000, 10_000)).save(tmp_path / "bomb.png")
     with pytest.raises(InputError, match=r"too large: 10000 x 10000 = 100\.0 megapixels") as error:

@@ -17,16 +17,18 @@ from leanseg.errors import InputError
 from leanseg.limits import check_picture_size
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
+# Pillow knows more, among them EPS, for which it runs another program on the file's content.
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM", "GIF")
 _SIXTEEN_TO_EIGHT_BITS = 257.0
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 def is_picture(path: Path) -> bool:
-    """Return whether a file's header is one that Pillow knows; nothing is decoded, and a damaged picture counts."""
+    """Return whether a file's header is one of a picture; nothing is decoded, and a damaged picture counts."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            Image.open(path).close()
+            Image.open(path, formats=_FORMATS).close()
     except UnidentifiedImageError:
         return False
     except _UNREADABLE:
@@ -47,7 +49,7 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             # Pillow only warns about a picture of 90 to 180 megapixels; the size check below refuses it in our words.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(path)
+            picture = Image.open(path, formats=_FORMATS)
     except Image.DecompressionBombError:
         raise InputError(f"picture {path} is too large (a decompression bomb?); make it smaller first") from None
     except UnidentifiedImageError:
