@@ -151,6 +151,17 @@ def test_what_is_no_video_is_refused(tmp_path, rng):
         iter_frames(tmp_path / "text.png")
 
 
+@pytest.mark.parametrize("suffix", ["ffconcat", "mp4"])
+def test_scripts_that_name_other_files_are_not_followed(tmp_path, suffix):
+    write_clip(tmp_path / "a.mp4", moving_square(3))
+    (tmp_path / f"script.{suffix}").write_text("ffconcat version 1.0\nfile a.mp4\n")
+    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\na.mp4\n#EXT-X-ENDLIST\n"
+    (tmp_path / "list.m3u8").write_text(playlist)
+    for name in (f"script.{suffix}", "list.m3u8"):
+        with pytest.raises(InputError, match="not a picture or video that can be read"):
+            clip_info(tmp_path / name)
+
+
 def test_sound_alone_is_no_video(tmp_path):
     with av.open(str(tmp_path / "a.m4a"), "w", format="mp4") as container:
         stream = container.add_stream("aac", rate=8000)

@@ -27,6 +27,11 @@ MAX_FRAMES = 200_000
 MAX_CLIP_BYTES = 4 * 1024**3
 _TRUNCATED_SECONDS = 1.0
 __all__ = ["ClipInfo", "ClipWriter", "clip_info", "iter_frames", "read_clip", "write_clip"]
+# FFmpeg follows playlists and scripts to other files and addresses: only containers are read, and only from files.
+_SAFE = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "mov,matroska,gif,avi,mpeg,mpegts,flv,asf,ogg,mpegvideo,h264,hevc,ivf,dv",
+}
 _PILLOW_ANIMATIONS = frozenset({"WEBP", "PNG"})
 
 
@@ -205,7 +210,7 @@ def _gif_is_whole(path: Path) -> bool:
 @contextmanager
 def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), container_options=_SAFE)
     except (av.error.FFmpegError, OSError, ValueError):
         raise InputError(
             f"not a picture or video that can be read: {path}; the file is damaged, truncated or of an unknown kind"
@@ -223,6 +228,7 @@ def _video_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
         stream.thread_type = "AUTO"
         try:
             for frame in container.decode(stream):
+                check_picture_size(frame.height, frame.width, f"a frame of {path}")
                 pixels = frame.to_ndarray(format="rgb24")
                 # Phones store the picture lying and a rotation beside it, in degrees counterclockwise.
                 yield np.ascontiguousarray(np.rot90(pixels, k=round(frame.rotation / 90) % 4))
