@@ -61,8 +61,7 @@ class SinePosition(nn.Module):
         self._cache: dict[tuple[Size, torch.device, torch.dtype], Tensor] = {}
 
     def forward(self, size: Size, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "1 c h w"]:
-        key = (size, device, dtype)
-        if key not in self._cache:
+        if (key := (size, device, dtype)) not in self._cache:
             if len(self._cache) >= self.CACHED_SIZES:
                 self._cache.clear()
             # A tensor made in inference mode could not serve a later training step.
@@ -296,7 +295,6 @@ class PixelDecoder(nn.Module):
     ) -> tuple[Tensor, list[Tensor]]:
         maps = [project(level) for project, level in zip(self.input_proj, (res5, res4, res3), strict=True)]
         positions = [self.position((level.shape[-2], level.shape[-1]), level.device, level.dtype) for level in maps]
-        multi_scale = self.transformer(maps, positions)
-        lateral = self.adapter_1(res2)
+        multi_scale, lateral = self.transformer(maps, positions), self.adapter_1(res2)
         finest = F.interpolate(multi_scale[-1], size=lateral.shape[-2:], mode="bilinear", align_corners=False)
         return self.mask_features(self.layer_1(lateral + finest)), multi_scale
