@@ -9,6 +9,7 @@ import pytest
 from tests.models.instructseg_fixtures import tiny_tokenizer
 
 from leanseg.errors import WeightsError
+from leanseg.models.instructseg import files
 from leanseg.models.instructseg.tokenizer import load_tokenizer, train_tokenizer
 
 
@@ -52,16 +53,23 @@ def test_tokens_of_added_tokens_json_are_added_with_their_ids(tmp_path: Path):
     (tmp_path / "added_tokens.json").write_text(json.dumps({"[NEW]": 5}))
     with pytest.raises(WeightsError, match=r"gives '\[NEW\]' the id 5, tokenizer.json leads to"):
         load_tokenizer(tmp_path)
-    (tmp_path / "added_tokens.json").write_text("[1]")
-    with pytest.raises(WeightsError, match="expected a JSON object token -> id"):
-        load_tokenizer(tmp_path)
+    for content, message in (
+        ("[1]", "holds a JSON list; expected an object"),
+        ('{"[NEW]": 1e400}', r"gives '\[NEW\]' the id inf; expected a whole number"),
+    ):
+        (tmp_path / "added_tokens.json").write_text(content)
+        with pytest.raises(WeightsError, match=message):
+            load_tokenizer(tmp_path)
 
 
-def test_missing_and_broken_files(tmp_path: Path):
+def test_missing_and_broken_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(WeightsError, match=r"has no tokenizer.json; expected it beside config.json"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(WeightsError, match="cannot be read as a tokenizer"):
+        load_tokenizer(tmp_path)
+    monkeypatch.setattr(files, "MAX_JSON_BYTES", 1)
+    with pytest.raises(WeightsError, match=r"tokenizer.json is 2 bytes large; expected at most 1"):
         load_tokenizer(tmp_path)
 
 

@@ -25,6 +25,8 @@ WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 SHARD_FILE = "model-{number:05d}-of-{count:05d}.safetensors"
 HUB_FILES = ["*.json", "*.safetensors", "*.txt"]
+# The release's largest is its tokenizer, 2 MB; what is far larger is no file of a model, and would fill the memory.
+MAX_JSON_BYTES = 64 * 1024**2
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 # The repository state that the released numbers and this package's checks refer to.
@@ -49,22 +51,37 @@ def model_folder(name_or_path: str | Path, *, revision: str | None, local_files_
             )
         return folder
     name = str(name_or_path)
-    if folder.exists() or not _HUB_ID.fullmatch(name):
+    if folder.exists() or not is_hub_id(name):
         raise WeightsError(
             f"{name} is no model folder; expected a folder with {CONFIG_FILE} or a hub id 'owner/name'; check the path"
         )
     return _download(name, revision or RELEASED_REVISIONS.get(name), local_files_only)
 
 
+def is_hub_id(name: str) -> bool:
+    """Say whether a name has the form `owner/name` of a hub repository."""
+    return _HUB_ID.fullmatch(name) is not None
+
+
+def check_json_size(path: Path) -> None:
+    """Refuse a JSON file that is too large to be one of a model; a missing file is left to the reader."""
+    size = path.stat().st_size if path.is_file() else 0
+    if size > MAX_JSON_BYTES:
+        raise WeightsError(
+            f"{path} is {size} bytes large; expected at most {MAX_JSON_BYTES}; fetch the file again, or another model"
+        )
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object, or raise one line that names the file."""
+    check_json_size(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise WeightsError(
             f"{path.parent} has no {path.name}; expected the release's layout; copy the file there"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(
             f"{path} cannot be read ({_line(error)}); expected a JSON object; fetch the file again"
         ) from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from leanseg.errors import WeightsError
+from leanseg.models.instructseg.files import check_json_size, read_json, write_json
 
 SEG = "[SEG]"
 END_OF_TEXT = "<|endoftext|>"
@@ -38,9 +37,9 @@ class TextTokenizer:
         directory = Path(directory)
         self.backend.save(str(directory / TOKENIZER_FILE))
         special = {f"{role}_token": END_OF_TEXT for role in ("bos", "eos", "unk", "pad")}
-        _write_json(directory / "special_tokens_map.json", special)
+        write_json(directory / "special_tokens_map.json", special)
         config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **special}
-        _write_json(directory / "tokenizer_config.json", config)
+        write_json(directory / "tokenizer_config.json", config)
 
     def _required(self, token: str) -> int:
         found = self.backend.token_to_id(token)
@@ -58,6 +57,7 @@ def load_tokenizer(directory: str | Path) -> TextTokenizer:
         raise WeightsError(
             f"{directory} has no {TOKENIZER_FILE}; expected it beside config.json; copy it from the release"
         )
+    check_json_size(path)
     try:
         backend = Tokenizer.from_file(str(path))
     except Exception as error:  # the Rust parser raises bare Exception
@@ -86,20 +86,17 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> TextTokenizer:
 def _add_listed_tokens(backend: Tokenizer, path: Path) -> None:
     if not path.is_file():
         return
-    try:
-        listed: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        missing = sorted((int(index), token) for token, index in listed.items() if backend.token_to_id(token) is None)
-    except (ValueError, TypeError, AttributeError) as error:
+    listed = read_json(path)
+    wrong = sorted(token for token, index in listed.items() if type(index) is not int)
+    if wrong:
         raise WeightsError(
-            f"{path} cannot be read ({error}); expected a JSON object token -> id; fetch it again"
-        ) from error
-    for index, token in missing:
+            f"{path} gives {wrong[0]!r} the id {listed[wrong[0]]!r}; expected a whole number; fetch it again"
+        )
+    for index, token in sorted((index, token) for token, index in listed.items()):
+        if backend.token_to_id(token) is not None:
+            continue
         backend.add_tokens([AddedToken(token, normalized=False, special=token == SEG)])
         if backend.token_to_id(token) != index:
             raise WeightsError(
                 f"{path} gives {token!r} the id {index}, tokenizer.json leads to {backend.token_to_id(token)}"
             )
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
