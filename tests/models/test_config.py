@@ -91,6 +91,10 @@ def test_resamplers_follow_the_widths_unless_told():
         ({"rope_theta": "high"}, "rope_theta in config.json is 'high'; expected float"),
         ({"vision_config": 3}, "vision_config in config.json is 3; expected an object"),
         ({"leanseg": {"swin": {"depths": [2, "2"]}}}, r"depths in leanseg.swin is \[2, '2'\]; expected tuple"),
+        ({"hidden_size": -2560}, "hidden_size in config.json is -2560; expected a whole number of at least 1"),
+        ({"leanseg": {"swin": {"depths": [2, 0]}}}, "depths in leanseg.swin is 0; expected a whole number of at least"),
+        ({"leanseg": {"mask_image_size": 10**6}}, "mask_image_size is 1000000; expected 32 to 4096"),
+        ({"leanseg": {"reference_frames": 65}}, "reference_frames is 65; expected 1 to 64"),
         ({"leanseg": {"template": 1}}, "template in leanseg is 1; expected str"),
         (
             {"vision_config": {"vision_tower": {"use_head": 1}}},

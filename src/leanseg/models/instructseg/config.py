@@ -14,6 +14,9 @@ from typing import Any, TypeVar
 from leanseg.errors import WeightsError
 
 EXTRA_KEY = "leanseg"
+# Sizes that no weight's shape bounds, so that a stranger's file could ask for any amount of memory.
+LARGEST_MASK_IMAGE = 4096
+MOST_REFERENCE_FRAMES = 64
 Part = TypeVar("Part")
 
 
@@ -141,6 +144,12 @@ class InstructSegConfig:
                 f"OVP is {self.ovp.width} wide and the language model {self.language.hidden_size}; "
                 "both must be equal: correct the sizes"
             )
+        for name, value, least, most in (
+            ("mask_image_size", self.mask_image_size, 32, LARGEST_MASK_IMAGE),
+            ("reference_frames", self.reference_frames, 1, MOST_REFERENCE_FRAMES),
+        ):
+            if not least <= value <= most:
+                raise WeightsError(f"{name} is {value}; expected {least} to {most}; correct config.json")
 
     @classmethod
     def from_dict(cls, source: Mapping[str, Any]) -> InstructSegConfig:
@@ -234,9 +243,16 @@ def _read(part: type[Part], source: Mapping[str, Any], where: str) -> Part:
 def _checked(given: Any, default: Any, what: str) -> Any:
     expected = type(default)
     if expected is tuple and isinstance(given, list | tuple) and all(type(item) is int for item in given):
-        return tuple(given)
+        return tuple(_positive(item, what) for item in given)
     if expected is float and type(given) in (int, float):
         return float(given)
     if type(given) is expected:
-        return given
+        # Counted from the end where negative, and checked against the tower.
+        return _positive(given, what) if expected is int and not what.startswith("select_layer") else given
     raise WeightsError(f"{what} is {given!r}; expected {expected.__name__} such as {default!r}; correct config.json")
+
+
+def _positive(given: int, what: str) -> int:
+    if given < 1:
+        raise WeightsError(f"{what} is {given}; expected a whole number of at least 1; correct config.json")
+    return given
