@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import leanseg.engine.segmenter as segmenter_module
-from leanseg.engine.segmenter import DEFAULT_MODEL, load, resolve_device, shipped_models
+from leanseg.engine.segmenter import DEFAULT_MODEL, load, shipped_models
 from leanseg.errors import InputError, LeansegError
+from leanseg.models.devices import resolve_device
 from leanseg.models.instructseg.model import InstructSeg
 from leanseg.models.instructseg.prompt import TASKS, prompt_text
 from leanseg.models.instructseg.tokenizer import train_tokenizer

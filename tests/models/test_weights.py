@@ -13,7 +13,8 @@ import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
-from tests.models.instructseg_fixtures import ROOT, tiny_answer, tiny_model
+from tests.models.golden_folders import ROOT
+from tests.models.instructseg_fixtures import tiny_answer, tiny_model
 
 from leanseg.errors import InputError, WeightsError
 from leanseg.models.instructseg import files
@@ -186,9 +187,19 @@ def test_config_of_another_model(folder: Path):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 10**9}))
     assert "config.json asks for 1000000000 layers" in _message(folder)
+    deep = {**config["leanseg"], "mask": {**config["leanseg"]["mask"], "decoder_layers": 10**9}}
+    (folder / "config.json").write_text(json.dumps({**config, "leanseg": deep}))
+    assert "config.json asks for 1000000000 layers" in _message(folder)
+    (folder / "config.json").write_text(json.dumps({**config, "hidden_act": "sharp"}))
+    assert "the sizes in config.json make no model (KeyError" in _message(folder)
     config["leanseg"].pop("mask")
     (folder / "config.json").write_text(json.dumps(config))
     assert "lacks" in _message(folder)
+
+
+def test_weights_that_are_whole_numbers(folder: Path):
+    _edit(folder, seg_query=torch.zeros(5, 32, dtype=torch.int32))
+    assert "seg_query is stored as torch.int32; expected floating point" in _message(folder)
 
 
 @pytest.mark.parametrize("keep_bytes", [0, 4, 1000, -100])
@@ -200,6 +211,8 @@ def test_cut_files(folder: Path, keep_bytes: int):
 
 def test_broken_json(folder: Path):
     (folder / "config.json").write_text('{"hidden_size": 25')
+    assert "config.json cannot be read" in _message(folder)
+    (folder / "config.json").write_text("[" * 200_000)
     assert "config.json cannot be read" in _message(folder)
     (folder / "config.json").write_text("[]")
     assert "holds a JSON list; expected an object" in _message(folder)
@@ -236,7 +249,7 @@ def test_unknown_dtype_device_and_storage(folder: Path):
         load_pretrained(folder, dtype="float8")
     with pytest.raises(InputError, match=r"dtype torch\.int8 is not supported"):
         load_pretrained(folder, dtype=torch.int8)
-    with pytest.raises(InputError, match="device 'gpu' is unknown; expected cpu, cuda"):
+    with pytest.raises(InputError, match="unknown device 'gpu'; expected auto, cpu, cuda"):
         load_pretrained(folder, device="gpu")
     with pytest.raises(InputError, match="storage 'int4' is unknown; expected as_is, mixed"):
         save_pretrained(tiny_model(), folder, storage="int4")
@@ -244,7 +257,7 @@ def test_unknown_dtype_device_and_storage(folder: Path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_without_a_device(folder: Path):
-    with pytest.raises(InputError, match="torch finds no CUDA device; use device 'cpu'"):
+    with pytest.raises(InputError, match="torch sees no CUDA device; give --device cpu or auto"):
         load_pretrained(folder, device="cuda")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import resources
@@ -16,13 +15,13 @@ from leanseg.engine.overlay import TokenLayout, token_layout
 from leanseg.errors import InputError, unknown_name
 from leanseg.models.instructseg.cache import DEFAULT_BYTES, FrameCache
 from leanseg.models.instructseg.config import InstructSegConfig
+from leanseg.models.instructseg.files import is_hub_id
 from leanseg.models.instructseg.model import InstructSeg
 from leanseg.models.output import Segmentation
 
 DEFAULT_MODEL = "instructseg-nano"
 RELEASE = "weic22/InstructSeg"
 FAMILIES = ("instructseg",)
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @runtime_checkable
@@ -121,7 +120,7 @@ def load(
     """
     source = _resolve(name_or_path, weights)
     model = InstructSeg.from_pretrained(
-        source, revision=revision, local_files_only=local_files_only, dtype=dtype, device=resolve_device(device)
+        source, revision=revision, local_files_only=local_files_only, dtype=dtype, device=device
     )
     name = str(name_or_path) if weights is None else f"{name_or_path}:{weights}"
     return InstructSegSegmenter(name=name, model=model, cache=FrameCache(cache_bytes))
@@ -137,24 +136,6 @@ def shipped_models() -> tuple[str, ...]:
 def assets_folder() -> Path:
     """Return where the package keeps its models and pictures."""
     return Path(str(resources.files("leanseg") / "assets"))
-
-
-def resolve_device(device: str | torch.device) -> torch.device:
-    """Return the device for `auto`, `cpu`, `cuda` or `cuda:n`, or say plainly why there is none."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except (RuntimeError, TypeError):
-        chosen = torch.device("meta")
-    if chosen.type not in ("cpu", "cuda"):
-        raise InputError(f"unknown device {str(device)!r}; expected auto, cpu, cuda or cuda:0")
-    if chosen.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (chosen.index or 0) >= count:
-            found = f"{count} CUDA device{'s' if count != 1 else ''}" if count else "no CUDA device"
-            raise InputError(f"device {str(device)!r} was asked for and torch sees {found}; give --device cpu or auto")
-    return chosen
 
 
 def _resolve(name_or_path: str | Path, weights: str | Path | None) -> str | Path:
@@ -176,6 +157,6 @@ def _resolve(name_or_path: str | Path, weights: str | Path | None) -> str | Path
     is_plain_path = isinstance(name_or_path, Path) or name.startswith((".", "/", "~")) or name.count("/") > 1
     if is_plain_path:
         raise InputError(f"no such model folder: {name}; expected one with config.json and safetensors files")
-    if _HUB_ID.fullmatch(name):
+    if is_hub_id(name):
         return name
     raise InputError(unknown_name("model", name, (*FAMILIES, *shipped_models(), DEFAULT_MODEL)))

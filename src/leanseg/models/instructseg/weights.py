@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from leanseg.errors import InputError, WeightsError
+from leanseg.errors import InputError, LeansegError, WeightsError
+from leanseg.models.devices import resolve_device
 from leanseg.models.instructseg import files
 from leanseg.models.instructseg.config import EXTRA_KEY, InstructSegConfig
 from leanseg.models.instructseg.files import StoredTensor
 from leanseg.models.instructseg.model import InstructSeg
 from leanseg.models.instructseg.names import LM_HEAD, from_released, to_released
-from leanseg.models.instructseg.swin import relative_position_index
-from leanseg.models.instructseg.tokenizer import load_tokenizer
+from leanseg.models.instructseg.tokenizer import TextTokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def load_pretrained(
     are one error that names all of them, unexpected ones are logged. `lm_head` loads the language head too (for
     training only).
     """
-    compute, target = _dtype(dtype), _device(device)
+    compute, target = _dtype(dtype), resolve_device(device)
     folder = files.model_folder(name_or_path, revision=revision, local_files_only=local_files_only)
     config = InstructSegConfig.from_dict(files.read_json(folder / files.CONFIG_FILE))
     stored = files.stored_tensors(folder)
@@ -60,8 +60,7 @@ def load_pretrained(
             f"the tokenizer of {folder} has {tokenizer.vocab_size} tokens, the embedding table "
             f"{config.language.vocab_size} rows; expected a row per token; take both from one release"
         )
-    with torch.device("meta"):
-        model = InstructSeg(config, tokenizer=tokenizer, lm_head=lm_head)
+    model = _empty_model(config, tokenizer, lm_head=lm_head)
     wanted = _check(stored, model, folder)
     tensors = {name: _converted(name, tensor, compute) for name, tensor in files.read_tensors(wanted, target)}
     model.load_state_dict(from_released(tensors), assign=True)
@@ -112,19 +111,11 @@ def _dtype(given: torch.dtype | str) -> torch.dtype:
     return found
 
 
-def _device(given: torch.device | str) -> torch.device:
-    try:
-        device = torch.device(given)
-    except RuntimeError as error:
-        raise InputError(f"device {given!r} is unknown; expected cpu, cuda, cuda:0 or mps") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {given!r} was asked for and torch finds no CUDA device; use device 'cpu'")
-    return device
-
-
 def _with_stored_rows(config: InstructSegConfig, stored: Mapping[str, StoredTensor]) -> InstructSegConfig:
     """Take the rows of embedding table and language head from the files; refuse a config of far more layers."""
-    layers = max(config.language.num_hidden_layers, config.vision.num_hidden_layers, *config.swin.depths)
+    mask = (config.mask.encoder_layers, config.mask.decoder_layers)
+    towers = (config.language.num_hidden_layers, config.vision.num_hidden_layers, *config.swin.depths)
+    layers = max(*towers, *mask, config.ovp.depth, config.vmtf.depth)
     if layers > len(stored):
         raise WeightsError(
             f"config.json asks for {layers} layers, the files hold {len(stored)} tensors; expected one model's files"
@@ -135,6 +126,21 @@ def _with_stored_rows(config: InstructSegConfig, stored: Mapping[str, StoredTens
         if name in stored and len(stored[name].shape) == 2
     }
     return replace(config, language=replace(config.language, **rows))
+
+
+def _empty_model(config: InstructSegConfig, tokenizer: TextTokenizer, *, lm_head: bool) -> InstructSeg:
+    """Build the model without allocating a tensor; sizes that do not go together are one line."""
+    try:
+        with torch.device("meta"):
+            return InstructSeg(config, tokenizer=tokenizer, lm_head=lm_head)
+    except LeansegError:
+        raise
+    except Exception as error:  # whatever torch and transformers raise for sizes and names that they cannot use
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(
+            f"the sizes in config.json make no model ({type(error).__name__}: {reason}); expected those of the "
+            "weights beside it; fetch the file again"
+        ) from error
 
 
 def _check(stored: Mapping[str, StoredTensor], model: InstructSeg, folder: Path) -> dict[str, StoredTensor]:
@@ -164,7 +170,11 @@ def _check(stored: Mapping[str, StoredTensor], model: InstructSeg, folder: Path)
 
 def _converted(name: str, tensor: Tensor, compute: torch.dtype) -> Tensor:
     if not tensor.is_floating_point():
-        return tensor
+        if name.endswith("relative_position_index"):
+            return tensor
+        raise WeightsError(
+            f"the weight {name} is stored as {tensor.dtype}; expected floating point; fetch the files again"
+        )
     # Copied, so that no parameter stays a window into a file that somebody may replace.
     return tensor.to(compute if is_language_weight(name) else torch.float32, copy=True)
 
@@ -184,10 +194,7 @@ def _fill_buffers(model: InstructSeg, device: torch.device) -> None:
     rotary: Any = model.language_model.rotary_emb
     with device:
         model.language_model.rotary_emb = type(rotary)(rotary.config)
-    for module in model.vision_tower_mask.modules():
-        if isinstance(getattr(module, "relative_position_index", None), Tensor):
-            index = relative_position_index(window_size=model.config.swin.window_size, device=device)
-            module.relative_position_index = index.flatten()
+    model.vision_tower_mask.restore_buffers(device)
     empty = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
     if empty:
         raise RuntimeError(f"no content for {', '.join(empty)}: a newer transformers has further buffers")
