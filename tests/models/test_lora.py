@@ -105,8 +105,8 @@ def test_adapters_of_another_model_leave_the_model_as_it_was(tmp_path: Path):
     tensors = load_file(path)
     first = sorted(tensors)[0]
     tensors[first.replace("layers.0", "layers.9")] = tensors.pop(first)
-    second = sorted(tensors)[0]
-    tensors[second] = tensors[second].T.contiguous()[:, :2].contiguous()
+    second = next(name for name in sorted(tensors) if "lora_A" in name)
+    tensors[second] = tensors[second][:, :2].contiguous()
     save_file(tensors, path)
     model = tiny_model()
     with pytest.raises(WeightsError, match=r"missing: .*layers\.0.*; unexpected: .*layers\.9.*; of another shape: "):
@@ -122,12 +122,29 @@ def test_missing_and_foreign_files(tmp_path: Path):
     with pytest.raises(WeightsError, match="is no LoRA configuration"):
         load_adapters(model, tmp_path)
     content = {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}
-    (tmp_path / "adapter_config.json").write_text(json.dumps({**content, "use_dora": True}))
-    with pytest.raises(WeightsError, match="only plain LoRA adapters are supported"):
+    for unlike in ({"use_dora": True}, {"use_rslora": True}, {"alpha_pattern": {"q_proj": 4}}, {"bias": "all"}):
+        (tmp_path / "adapter_config.json").write_text(json.dumps({**content, **unlike}))
+        with pytest.raises(WeightsError, match="only plain LoRA adapters are supported"):
+            load_adapters(model, tmp_path)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**content, "target_modules": "all-linear"}))
+    with pytest.raises(WeightsError, match="target_modules is 'all-linear' and not a list"):
         load_adapters(model, tmp_path)
     (tmp_path / "adapter_config.json").write_text(json.dumps(content))
     with pytest.raises(WeightsError, match=r"has no adapter_model.safetensors; expected adapters as safetensors"):
         load_adapters(model, tmp_path)
+
+
+def test_the_file_bounds_the_rank_before_anything_is_allocated(tmp_path: Path):
+    save_adapters(_adapted(), tmp_path)
+    content = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**content, "r": 10**12}))
+    with pytest.raises(WeightsError, match=r"gives rank 1000000000000, adapter_model.safetensors holds ranks \[8\]"):
+        load_adapters(tiny_model(), tmp_path)
+
+
+def test_layers_that_the_language_model_lacks():
+    with pytest.raises(WeightsError, match="unknown linear layer to adapt 'q_prj'; did you mean 'q_proj'"):
+        add_adapters(tiny_model(), LoraOptions(targets=("q_prj",)))
 
 
 def test_nothing_to_merge():

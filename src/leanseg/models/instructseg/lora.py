@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import Linear
 
-from leanseg.errors import WeightsError
+from leanseg.errors import WeightsError, unknown_name
 from leanseg.models.instructseg import files
 from leanseg.models.instructseg.model import InstructSeg
 
@@ -21,6 +22,11 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 # How adapters of the release's language model are named; a model saved as a bare PhiModel has one "model." less.
 PREFIX = "base_model.model.model."
 BARE_PREFIX = "base_model.model."
+# Settings under which the same tensors mean other weights.
+_NOT_PLAIN = (
+    "alpha_pattern", "fan_in_fan_out", "layers_to_transform", "lora_bias", "modules_to_save", "rank_pattern",
+    "use_dora", "use_rslora",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +46,12 @@ def add_adapters(model: InstructSeg, options: LoraOptions | None = None) -> list
     """
     chosen = options or LoraOptions()
     peft = _peft()
+    layers = {
+        name.rpartition(".")[2] for name, part in model.language_model.named_modules() if isinstance(part, Linear)
+    }
+    for target in chosen.targets:
+        if target not in layers:
+            raise WeightsError(unknown_name("linear layer to adapt", target, layers))
     config = peft.LoraConfig(
         r=chosen.rank,
         lora_alpha=chosen.alpha,
@@ -92,6 +104,13 @@ def load_adapters(model: InstructSeg, directory: str | Path, *, merge: bool = Tr
             f"{directory} has no {WEIGHTS_FILE}; expected adapters as safetensors; convert a .bin file first"
         )
     stored = files.tensors_of_file(path)
+    # Before anything is allocated: the file bounds the rank that its configuration may ask for.
+    ranks = sorted({tensor.shape[0] for name, tensor in stored.items() if ".lora_A." in name and tensor.shape})
+    if ranks != [options.rank]:
+        raise WeightsError(
+            f"{directory / CONFIG_FILE} gives rank {options.rank}, {path.name} holds ranks {ranks}; "
+            "expected one rank in both; fetch both files of one model"
+        )
     add_adapters(model, options)
     expected = {PREFIX + name: tensor for name, tensor in _adapter_tensors(model)}
     found = {_released_name(name): name for name in stored}
@@ -141,8 +160,11 @@ def _released_name(name: str) -> str:
 def _read_options(directory: Path) -> LoraOptions:
     content = files.read_json(directory / CONFIG_FILE)
     try:
-        if content.get("peft_type", "LORA") != "LORA" or content.get("use_dora") or content.get("modules_to_save"):
-            raise ValueError("only plain LoRA adapters are supported")
+        unlike = sorted(key for key in _NOT_PLAIN if content.get(key))
+        if content.get("peft_type", "LORA") != "LORA" or unlike or content.get("bias", "none") != "none":
+            raise ValueError(f"only plain LoRA adapters are supported, without {', '.join(unlike) or 'other kinds'}")
+        if not isinstance(content["target_modules"], list):
+            raise ValueError(f"target_modules is {content['target_modules']!r} and not a list")
         return LoraOptions(
             rank=int(content["r"]),
             alpha=int(content["lora_alpha"]),
