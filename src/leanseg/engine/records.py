@@ -20,7 +20,7 @@ _PACKAGES = ("leanseg", "torch", "transformers", "numpy", "pillow", "safetensors
 
 def environment() -> dict[str, Any]:
     """Return what a reader needs to judge a record: versions, processor kind, commit; no host or path names."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
             versions[name] = version(name)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from leanseg.data import scenes
-from leanseg.data.scenes import SceneOptions, generate_scene
+from leanseg.data.scenes import ClipScene, Scene, SceneOptions, generate_scene
 from leanseg.data.scenes.sprites import TINTS
 from leanseg.models.instructseg.config import InstructSegConfig
 from leanseg.models.instructseg.postprocess import reference_frames
@@ -140,18 +141,19 @@ def scene_batch(
     )
 
 
-def _one(seed: int, config: InstructSegConfig, options: SceneOptions, points: int, clips: bool) -> dict:
+def _one(seed: int, config: InstructSegConfig, options: SceneOptions, points: int, clips: bool) -> dict[str, Any]:
     rng = np.random.default_rng((seed, 77))
     grid = config.vision.image_size // config.vision.patch_size
     size, side = config.mask_image_size, config.vision.image_size
+    scene: Scene | ClipScene
     if clips:
         redundancy = ("static", "slow", "slow", "fast")[int(rng.integers(4))]
-        scene = scenes.generate_clip(seed, replace(options, redundancy=redundancy, kinds=(*options.kinds, "motion")))
-        key = int(rng.integers(len(scene.frames)))
-        frames, all_masks = scene.frames, scene.masks[key]
+        clip = scenes.generate_clip(seed, replace(options, redundancy=redundancy, kinds=(*options.kinds, "motion")))
+        key = int(rng.integers(len(clip.frames)))
+        scene, frames, all_masks = clip, clip.frames, clip.masks[key]
     else:
-        scene = generate_scene(seed, options)
-        key, frames, all_masks = 0, scene.image[None], scene.masks
+        picture = generate_scene(seed, options)
+        scene, key, frames, all_masks = picture, 0, picture.image[None], picture.masks
     masks = _masks_at(all_masks, size)
     cover = F.adaptive_avg_pool2d(masks, grid).flatten(1)
     asked = scene.instructions

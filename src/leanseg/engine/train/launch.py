@@ -142,7 +142,7 @@ def run_job(job: Job) -> Path:
         _worker(0, job, "")
     else:
         with tempfile.TemporaryDirectory() as folder:
-            mp.spawn(_worker, args=(job, f"file://{folder}/rendezvous"), nprocs=job.processes)  # type: ignore[no-untyped-call]
+            mp.spawn(_worker, args=(job, f"file://{folder}/rendezvous"), nprocs=job.processes)  # type: ignore[attr-defined]
     return job.options.out / "model"
 
 
