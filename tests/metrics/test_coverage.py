@@ -85,6 +85,8 @@ def test_the_information_bound_is_the_formula():
     assert float(bound.reference_entropy) == pytest.approx(81 * 7 / 2 * math.log(2 * math.pi * math.e / 7))
     assert float(bound.gain) == pytest.approx(-81 * 7 * math.log(radius))
     assert not bool(bound.vacuous) and float(bound.gain) > 0
+    known = information_bound(tokens, selection, radius=coverage(tokens, selection).feature_max)
+    torch.testing.assert_close(known.conditional_entropy, bound.conditional_entropy)
 
 
 def test_the_information_bound_grows_with_the_budget_and_says_when_it_is_vacuous():

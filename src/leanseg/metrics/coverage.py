@@ -87,13 +87,19 @@ def coverage(tokens: VisualTokens, selection: Selection, space: JointSpace | Non
     return Coverage(**measures)
 
 
-def information_bound(tokens: VisualTokens, selection: Selection) -> InformationBound:
-    """Bound what the kept tokens leave unknown, from the feature covering radius; see `InformationBound`."""
+def information_bound(
+    tokens: VisualTokens, selection: Selection, *, radius: Float[Tensor, " b"] | None = None
+) -> InformationBound:
+    """Bound what the kept tokens leave unknown, from the feature covering radius; see `InformationBound`.
+
+    `radius` is that radius where it is known already: `coverage(tokens, selection).feature_max`.
+    """
     _check(tokens, selection)
-    values = JointSpace(spatial_weight=0.0).embed(tokens).features
-    indices = selection.indices.to(values.device)
-    radius = torch.stack([nearest_kept(row, row[kept]).max() for row, kept in zip(values, indices, strict=True)])
-    _, n_tokens, width = values.shape
+    _, n_tokens, width = tokens.features.shape
+    if radius is None:
+        values = JointSpace(spatial_weight=0.0).embed(tokens).features
+        indices = selection.indices.to(values.device)
+        radius = torch.stack([nearest_kept(row, row[kept]).max() for row, kept in zip(values, indices, strict=True)])
     reference = torch.full_like(radius, n_tokens * width / 2 * math.log(2 * math.pi * math.e / width))
     gain = -n_tokens * width * radius.log()
     return InformationBound(radius, reference - gain, reference, gain, radius >= 1.0)

@@ -17,7 +17,7 @@ from torch import Tensor
 from leanseg.core.selection import Selection
 from leanseg.core.tokens import Grid, VisualTokens
 from leanseg.errors import WeightsError
-from leanseg.metrics.coverage import coverage
+from leanseg.metrics.coverage import coverage, information_bound
 from leanseg.models.instructseg.assembly import TokenSequence
 from leanseg.models.instructseg.cache import FrameCache, frame_digest
 from leanseg.models.instructseg.mask_decoder import MaskPrediction
@@ -88,7 +88,7 @@ class FrameTokens:
 
     tokens: Tensor
     selection: Selection | None = None
-    coverage: Mapping[str, float] = field(default_factory=dict)
+    coverage: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,10 +129,10 @@ class Frame:
             candidates = VisualTokens(features=tokens, grid=run.grid)
             selection = options.pruner(candidates)
             tokens = selection.apply(tokens)
-        facts = {}
+        facts: dict[str, Any] = {}
         if options.coverage:
             with timer.stage("coverage"):
-                facts = {name: values[0] for name, values in coverage(candidates, selection).to_json().items()}
+                facts = _coverage_facts(candidates, selection)
         if options.site == "before_projector":
             with timer.stage("project"):
                 tokens = run.model.project(tokens)
@@ -205,6 +205,14 @@ class Frame:
     def _pixel_features(self) -> tuple[PixelFeatures, Size]:
         pixels, valid = mask_pixels(self.pixels, self.run.model.config.mask_image_size)
         return self.run.model.encode_pixels(pixels.unsqueeze(0).to(self.run.model.device)), valid
+
+
+def _coverage_facts(tokens: VisualTokens, selection: Selection) -> dict[str, Any]:
+    """Return one frame's covering radii, and the information bound under its own key, as JSON data."""
+    radii = coverage(tokens, selection)
+    bound = information_bound(tokens, selection, radius=radii.feature_max)
+    facts: dict[str, Any] = {name: values[0] for name, values in radii.to_json().items()}
+    return facts | {"information_bound": {name: values[0] for name, values in bound.to_json().items()}}
 
 
 def _check_finite(prediction: MaskPrediction, dtype: torch.dtype) -> None:
