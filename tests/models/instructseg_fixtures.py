@@ -9,10 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from safetensors.torch import load_file
-from tests.golden_cases import GOLDEN
+from tests.models.golden_folders import golden
 from torch import Tensor
 
 from leanseg.models.instructseg.config import InstructSegConfig
@@ -22,7 +21,6 @@ from leanseg.models.instructseg.prompt import Prompt
 from leanseg.models.instructseg.tokenizer import TextTokenizer, train_tokenizer
 from leanseg.models.presets import PRESETS
 
-ROOT = GOLDEN / "instructseg"
 MODULE_TOLERANCE = 1e-5
 LOGIT_TOLERANCE = 1e-4
 FLIPPED_PIXELS = 1e-3
@@ -49,13 +47,9 @@ def read_folder(path: Path) -> Folder:
     return Folder(path, config, tensors["inputs"], tensors["outputs"], tensors["state_dict"])
 
 
-def folder_cases(family: str, names: Callable[[Folder], list[str]]) -> list[Any]:
-    """Return (folder path, case) of every folder whose name starts with `family`, with id `<folder>/<case>`."""
-    found = sorted(path for path in ROOT.glob(f"{family}*") if (path / "config.json").is_file())
-    if not found:
-        skip = pytest.mark.skip(reason=f"no folder {family}* below {ROOT}")
-        return [pytest.param(None, "", marks=skip, id=f"{family}/absent")]
-    return [pytest.param(path, name, id=f"{path.name}/{name}") for path in found for name in names(read_folder(path))]
+def folder_cases(family: str, names: Callable[[Folder], list[str]]) -> list[object]:
+    """Return (folder path, case) of every folder of a family, as `golden` does, with cases from its content."""
+    return golden(family, lambda path: names(read_folder(path)))
 
 
 def assert_near(given: Tensor, expected: Tensor, tolerance: float) -> None:

@@ -42,24 +42,31 @@ def _without_prefix(state: dict[str, Tensor], *prefixes: str) -> dict[str, Tenso
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize(("path", "case"), folder_cases("siglip_tower", lambda folder: [*_hidden(folder), "selected"]))
+@pytest.mark.parametrize(("path", "case"), folder_cases("siglip_tower", lambda folder: sorted(folder.outputs)))
 def test_vision_tower(path: Path, case: str):
     folder = read_folder(path)
     config = InstructSegConfig.from_dict({"vision_config": {"vision_tower": folder.config}}).vision
     tower = backbones.vision_tower(config).eval()
     tower.load_state_dict(_without_prefix(folder.state, "model.vision_tower.", "vision_tower.", "vision_model."))
-    n_layers = config.n_layers_run if case == "selected" else int(case.removeprefix("hidden_"))
-    given = backbones.run_vision_tower(tower, folder.inputs["pixel_values"], n_layers)
+    pixels, kind = folder.inputs["pixel_values"], case.rpartition("_")[0]
+    if kind == "attn":
+        tower.set_attn_implementation("eager")
+        given = tower(pixels, output_attentions=True).attentions[int(case.removeprefix("attn_"))]
+    elif kind == "hidden" or case == "selected":
+        n_layers = config.n_layers_run if case == "selected" else int(case.removeprefix("hidden_"))
+        given = backbones.run_vision_tower(tower, pixels, n_layers)
+    else:  # what only the layers that are never run make, from weights that are kept nevertheless
+        given = getattr(tower(pixels), case)
     assert_near(given, folder.outputs[case], MODULE_TOLERANCE)
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize(("path", "case"), folder_cases("mm_projector", lambda folder: ["out"]))
+@pytest.mark.parametrize(("path", "case"), folder_cases("mm_projector", lambda folder: sorted(folder.outputs)))
 def test_projector(path: Path, case: str):
     folder = read_folder(path)
     module = backbones.projector(folder.config["mm_hidden_size"], folder.config["hidden_size"])
     module.load_state_dict(_without_prefix(folder.state, "model.", "mm_projector."))
-    assert_near(module(folder.inputs["x"]), folder.outputs[case], MODULE_TOLERANCE)
+    assert_near(module(folder.inputs[case.replace("out", "x", 1)]), folder.outputs[case], MODULE_TOLERANCE)
 
 
 @torch.inference_mode()
@@ -93,10 +100,10 @@ def _resampler(folder: Folder) -> Resampler:
 @pytest.mark.parametrize(("path", "case"), folder_cases("ovp", lambda folder: sorted(folder.outputs)))
 def test_ovp(path: Path, case: str):
     folder = read_folder(path)
-    suffix = "_b" if case.endswith("_b") else ""
+    suffix = case.removeprefix("out").removeprefix("_shared")
     media, latents = folder.inputs[f"x{suffix}"], folder.inputs[f"latents{suffix}"]
-    if case == "out_shared":
-        latents = folder.inputs["shared_query"].expand(*media.shape[:2], -1, -1)
+    if case.startswith("out_shared"):
+        latents = folder.inputs[f"shared_query{suffix}"].expand(*media.shape[:2], -1, -1)
     given = _resampler(folder)(media.flatten(0, 1), latents.flatten(0, 1)).unflatten(0, media.shape[:2])
     assert_near(given, folder.outputs[case], MODULE_TOLERANCE)
 
@@ -105,8 +112,10 @@ def test_ovp(path: Path, case: str):
 @pytest.mark.parametrize(("path", "case"), folder_cases("vmtf", lambda folder: sorted(folder.outputs)))
 def test_vmtf_needs_its_first_latent_only(path: Path, case: str):
     folder = read_folder(path)
-    media, latents = folder.inputs["x"].flatten(0, 1), folder.inputs["latents"].flatten(0, 1)
-    given = _resampler(folder)(media, latents[:, :1]).unflatten(0, folder.inputs["x"].shape[:2]).squeeze(2)
+    suffix = case.removeprefix("out")
+    media, latents = folder.inputs[f"x{suffix}"], folder.inputs[f"latents{suffix}"]
+    given = _resampler(folder)(media.flatten(0, 1), latents.flatten(0, 1)[:, :1])
+    given = given.unflatten(0, media.shape[:2]).squeeze(2)
     assert_near(given, folder.outputs[case], MODULE_TOLERANCE)
 
 
@@ -188,9 +197,10 @@ def test_whole_model(path: Path, case: str):
     pixel = model.encode_pixels(inputs["images"])
     media = model.local_project(pixel.res5).flatten(2).transpose(1, 2)
     assert_near(media.unsqueeze(1), expected["vmtf_x"], MODULE_TOLERANCE)
-    latent = model.text_vmtf_projector(states.refer[0].mean(dim=0, keepdim=True))
-    assert_near(latent, expected["vmtf_latents"][0, 0, :1], LOGIT_TOLERANCE)
-    assert_near(model.vmtf_layers(media, latent.unsqueeze(0)), expected["vmtf_out"], LOGIT_TOLERANCE)
+    pooled = states.refer[0].mean(dim=0, keepdim=True)
+    latents = model.text_vmtf_projector(torch.cat((pooled, states.refer[0])))
+    assert_near(latents[None, None], expected["vmtf_latents"], LOGIT_TOLERANCE)
+    assert_near(model.vmtf_layers(media, latents[None, :1]), expected["vmtf_out"], LOGIT_TOLERANCE)
     score_embedding = model.score_embedding(states.refer, pixel.res5)
     assert_near(score_embedding, expected["SEG_embedding"], LOGIT_TOLERANCE)
     answer = model.decode(states.queries, score_embedding, pixel)[-1]
