@@ -1,7 +1,10 @@
 """The runtime gives what computing everything anew gives, computes nothing twice, and refuses bad input first."""
 
 import itertools
+import json
 import weakref
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -20,6 +23,12 @@ from leanseg.models.instructseg.segment import segment, segment_stream
 from leanseg.models.instructseg.tokenizer import train_tokenizer
 from leanseg.models.presets import PRESETS
 from leanseg.pruners import EVTP, KCenter, Random
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeClip(KCenter):
+    scope: ClassVar[str] = "clip"
+
 
 INSTRUCTIONS = ["the red square", "the dog left of the big green ball"]
 
@@ -126,7 +135,11 @@ def test_the_stream_gives_what_the_clip_gives(model):
     assert [part.score for part in parts] == whole.scores.tolist()
     assert all(one.equals(part.selections[0]) for one, part in zip(whole.selections, parts, strict=True))
     assert len(whole.coverage) == len(whole.selections) == 6
-    assert set(whole.coverage[0]) == {f"{a}_{b}" for a in ("feature", "spatial", "joint") for b in ("max", "mean")}
+    radii = {f"{a}_{b}" for a in ("feature", "spatial", "joint") for b in ("max", "mean")}
+    assert set(whole.coverage[0]) == {*radii, "information_bound"}
+    bound = whole.coverage[0]["information_bound"]
+    assert bound["radius"] == whole.coverage[0]["feature_max"] and set(bound) >= {"conditional_entropy", "vacuous"}
+    json.dumps(whole.to_json(), allow_nan=False)
 
 
 def test_a_clip_of_one_frame_takes_the_image_path(model):
@@ -255,7 +268,8 @@ def test_the_protocol_says_how_it_was_made(model):
         "grid": [4, 4],
     }
     assert segment(model, clip_of(1), "a dog", task="res").protocol["task"] == "referring"
-    assert segment(model, clip_of(1), "a dog", task="video_reasoning").protocol["task"] == "video_reasoning"
+    asked_as_clip = segment(model, clip_of(1), "a dog", task="video_reasoning").protocol
+    assert (asked_as_clip["task"], asked_as_clip["reference_frames"]) == ("video_reasoning", 0)
     assert segment(model, clip_of(1), "a dog").protocol["pruner"] == "none"
 
 
@@ -296,6 +310,7 @@ def test_global_state_is_left_alone(model):
         (np.broadcast_to(np.uint8(0), (1, 20000, 3)), "a dog", {}, "16384 per side"),
         ([clip_of(1)[0], clip_of(1, 30, 45)[0]], "a dog", {}, "frame 1 has shape"),
         (clip_of(1), "a dog", {"pruner": "evtp"}, "pruner is 'evtp'; expected a Pruner"),
+        (clip_of(1), "a dog", {"pruner": WholeClip(keep_ratio=0.5)}, "selects over a whole clip"),
         (clip_of(1), "a dog", {"task": "refering"}, "did you mean 'referring'"),
         (clip_of(1), "a dog", {"site": "before"}, "did you mean 'before_projector'"),
         (clip_of(1), "a dog", {"position_ids": "orginal"}, "did you mean 'original'"),
@@ -321,14 +336,21 @@ def test_the_stream_checks_before_the_first_frame_is_asked_for(model):
 
 
 def test_pruning_leaves_room_for_a_longer_instruction(model):
-    text = "dog " * 200
-    length = 512 - 5 - 4  # positions less mask tokens less temporal tokens
-    used = build_prompt(model.tokenizer, "referring", "a").n_text
-    words = (length - used - 16 - 4) // 2
-    fits = "dog " * words
-    segment(model, clip_of(1), fits[: len(fits) // 2])
+    config, text = model.config, "a"
+    around = config.mask.num_queries + config.ovp.num_queries + config.vision.n_tokens
+
+    def length():
+        prompt = model.encode_prompt("referring", text)
+        return prompt.n_text + len(prompt.refer_ids) + around
+
+    while length() <= config.language.max_position_embeddings:
+        text += " a"
     with pytest.raises(InputError, match="shorten the instruction"):
         segment(model, clip_of(1), text)
+    pruner = EVTP(keep_ratio=0.3)
+    assert segment(model, clip_of(1), text, pruner=pruner).masks.shape == (1, 30, 44)
+    with pytest.raises(InputError, match="shorten the instruction"):
+        segment(model, clip_of(1), text, pruner=pruner, position_ids="original")
 
 
 def test_a_training_model_and_one_without_tokenizer_are_refused(model):

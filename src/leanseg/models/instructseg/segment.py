@@ -21,7 +21,7 @@ from leanseg.errors import InputError, WeightsError
 from leanseg.limits import check_picture_size
 from leanseg.models.instructseg.cache import FrameCache, with_references
 from leanseg.models.instructseg.options import SegmentOptions, read_options
-from leanseg.models.instructseg.prompt import Prompt, build_prompt, find_task
+from leanseg.models.instructseg.prompt import Prompt, build_prompt
 from leanseg.models.instructseg.stages import Frame, FrameAnswer, Run, StageTimer
 from leanseg.models.output import Segmentation
 
@@ -102,7 +102,7 @@ def segment_stream(
 
 def _run_stream(run: Run, frames: Iterable[NDArray[np.uint8]], is_clip: bool) -> Iterator[list[Segmentation]]:
     count = run.model.config.reference_frames if is_clip else 0
-    protocol = _protocol(run)
+    protocol = _protocol(run, count)
     for frame, references in with_references((Frame(run, pixels) for pixels in frames), count):
         # Entered anew for every frame: a generator must not leave inference mode on while its consumer works.
         with torch.inference_mode():
@@ -144,7 +144,7 @@ def _joined(frames: Sequence[Segmentation]) -> Segmentation:
     )
 
 
-def _protocol(run: Run) -> dict[str, Any]:
+def _protocol(run: Run, n_references: int) -> dict[str, Any]:
     model, options = run.model, run.options
     return {
         "model": options.model_name,
@@ -156,7 +156,7 @@ def _protocol(run: Run) -> dict[str, Any]:
         "visual": options.visual,
         "dtype": str(model.language_dtype).removeprefix("torch."),
         "device": model.device.type,
-        "reference_frames": model.config.reference_frames if find_task(run.prompts[0].task).video else 0,
+        "reference_frames": n_references,
         "no_object_threshold": options.no_object_threshold,
         "grid": [run.grid.height, run.grid.width],
     }
