@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from leanseg.engine.images import davis_palette, label_map, read_image, replacing, write_mask_png, write_palette_png
+from leanseg.engine.images import read_image, replacing, write_mask_png
 from leanseg.errors import InputError
 
 
@@ -118,17 +118,6 @@ def test_masks_come_back_as_written(tmp_path, rng):
     write_mask_png(tmp_path / "deep" / "mask.png", mask)
     stored = Image.open(tmp_path / "deep" / "mask.png")
     assert stored.mode == "L" and np.array_equal(np.array(stored), mask.astype(np.uint8) * 255)
-    labels = rng.integers(0, 256, (6, 4))
-    write_palette_png(tmp_path / "labels.png", labels)
-    stored = Image.open(tmp_path / "labels.png")
-    assert stored.mode == "P" and np.array_equal(np.array(stored), labels)
-    assert stored.getpalette()[:12] == [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]
-
-
-def test_davis_palette():
-    palette = np.array(davis_palette()).reshape(256, 3)
-    assert palette[8].tolist() == [64, 0, 0] and palette[255].tolist() == [224, 224, 192]
-    assert len({tuple(colour) for colour in palette.tolist()}) == 256
 
 
 def test_masks_of_a_wrong_kind_are_refused(tmp_path):
@@ -136,18 +125,7 @@ def test_masks_of_a_wrong_kind_are_refused(tmp_path):
         write_mask_png(tmp_path / "a.png", np.zeros((2, 2, 1), dtype=bool))
     with pytest.raises(InputError, match="expected bool"):
         write_mask_png(tmp_path / "a.png", np.zeros((2, 2), dtype=np.uint8))
-    with pytest.raises(InputError, match="0 to 255"):
-        write_palette_png(tmp_path / "a.png", np.full((2, 2), 256))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_earlier_mask_covers_a_later_one():
-    masks = np.array([[[True, False, False]], [[True, True, False]]])
-    assert label_map(masks).tolist() == [[1, 2, 0]]
-    with pytest.raises(InputError, match="expected bool"):
-        label_map(masks.astype(int))
-    with pytest.raises(InputError, match="at most 255"):
-        label_map(np.zeros((256, 1, 1), dtype=bool))
 
 
 def test_nothing_half_written_stays(tmp_path):

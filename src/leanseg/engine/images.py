@@ -1,4 +1,4 @@
-"""Single pictures: any file that Pillow knows becomes RGB uint8; masks become PNG files, whole or not at all."""
+"""Single pictures: a file of a common kind becomes RGB uint8; masks become PNG files, whole or not at all."""
 
 from __future__ import annotations
 
@@ -108,51 +108,11 @@ def to_rgb(picture: Image.Image, path: Path) -> NDArray[np.uint8]:
     return np.array(picture.convert("RGB"), dtype=np.uint8)
 
 
-def davis_palette() -> list[int]:
-    """Return the 768 bytes of the DAVIS and PASCAL VOC palette: bits of the label spread over red, green and blue.
-
-    >>> davis_palette()[:9]
-    [0, 0, 0, 128, 0, 0, 0, 128, 0]
-    """
-    return [value for label in range(256) for value in _voc_colour(label)]
-
-
-def _voc_colour(label: int) -> tuple[int, int, int]:
-    colour = [0, 0, 0]
-    for shift in range(7, -1, -1):
-        for channel in range(3):
-            colour[channel] |= ((label >> channel) & 1) << shift
-        label >>= 3
-    return colour[0], colour[1], colour[2]
-
-
 def write_mask_png(path: str | Path, mask: NDArray[Any]) -> Path:
     """Write a bool mask (H, W) as an 8-bit grey PNG of 0 and 255, the layout of Ref-YouTube-VOS and ReVOS results."""
-    _check_plane(mask, "mask", "bool")
+    if mask.ndim != 2 or mask.dtype != np.bool_:
+        raise InputError(f"mask of shape {mask.shape} and dtype {mask.dtype}; expected bool of shape (H, W)")
     return save_png(path, Image.fromarray(mask.astype(np.uint8) * 255))
-
-
-def write_palette_png(path: str | Path, labels: NDArray[Any]) -> Path:
-    """Write integer labels (H, W) in 0..255, 0 = background, as a palette PNG with the DAVIS colours."""
-    _check_plane(labels, "labels", "integer")
-    if labels.size and (labels.min() < 0 or labels.max() > 255):
-        raise InputError(f"labels reach from {labels.min()} to {labels.max()}; a palette PNG holds 0 to 255")
-    height, width = labels.shape
-    picture = Image.frombytes("P", (width, height), np.ascontiguousarray(labels, dtype=np.uint8).tobytes())
-    picture.putpalette(davis_palette())
-    return save_png(path, picture)
-
-
-def label_map(masks: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return labels (H, W) for bool masks (n, H, W): mask i gets label i + 1, an earlier mask covers a later one."""
-    if masks.ndim != 3 or masks.dtype != np.bool_:
-        raise InputError(f"masks of shape {masks.shape} and dtype {masks.dtype}; expected bool of shape (n, H, W)")
-    if len(masks) > 255:
-        raise InputError(f"{len(masks)} masks do not fit into one palette PNG; give at most 255")
-    labels = np.zeros(masks.shape[1:], dtype=np.uint8)
-    for index in range(len(masks) - 1, -1, -1):
-        labels[masks[index]] = index + 1
-    return labels
 
 
 def save_png(path: str | Path, picture: Image.Image) -> Path:
@@ -174,12 +134,6 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _check_plane(array: NDArray[Any], name: str, kind: str) -> None:
-    fits = array.dtype == np.bool_ if kind == "bool" else np.issubdtype(array.dtype, np.integer)
-    if array.ndim != 2 or not fits:
-        raise InputError(f"{name} of shape {array.shape} and dtype {array.dtype}; expected {kind} of shape (H, W)")
 
 
 def _one_line(error: BaseException) -> str:
