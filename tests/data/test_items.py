@@ -92,6 +92,28 @@ def test_what_is_unclear_is_neither_in_nor_out():
         assert inside & set(range(N_TRAIN_ITEMS))
 
 
+@pytest.mark.parametrize(
+    ("shown", "doubtful"),
+    [
+        ("house", "tree"),
+        ("sloth", "plant"),
+        ("birthday cake", "fruit"),
+        ("boot", "shoe"),
+        ("couch", "electronic device"),
+    ],
+)
+def test_a_drawing_that_shows_more_than_its_subject_is_unclear(shown: str, doubtful: str):
+    drawings = {k for k, item in enumerate(ITEMS) if item.name == shown}
+    assert drawings <= unclear(doubtful)
+
+
+@pytest.mark.parametrize(
+    "pair", [("candy", "lollipop"), ("donut", "bagel"), ("birthday cake", "strawberry"), ("rocket", "star")]
+)
+def test_names_that_one_picture_could_answer_never_share_a_scene(pair: tuple[str, str]):
+    assert any(set(pair) <= group for group in SEPARATE)
+
+
 def test_two_drawings_of_one_name_share_a_class():
     other = next(k for k, item in enumerate(ITEMS) if item.drawing_of == "dog")
     assert class_index(other) == index("dog") == class_index(index("dog"))

@@ -202,7 +202,7 @@ _TRAIN: tuple[Item, ...] = (
     _i("1F9E2", "baseball cap", "hat"),
     _i("1F451", "crown"),
     _i("1F45F", "sneaker", "shoe"),
-    _i("1F462", "boot", "shoe"),
+    _i("1F462", "boot"),
     _i("1F460", "high heel", "shoe"),
     _i("1F392", "backpack"),
     _i("1F453", "pair of glasses", "", "pairs of glasses"),
@@ -337,8 +337,21 @@ SEPARATE: tuple[frozenset[str], ...] = (
     frozenset({"snowman", "top hat"}),
     frozenset({"lion", "tiger", "cat"}),
     frozenset({"guitar", "violin", "banjo"}),
+    frozenset({"donut", "bagel"}),
+    frozenset({"monkey", "gorilla"}),
+    frozenset({"tropical fish", "pufferfish"}),
+    frozenset({"candy", "lollipop"}),
+    frozenset({"candy", "chocolate bar"}),
+    frozenset({"birthday cake", "strawberry"}),
+    frozenset({"rocket", "star"}),
+    frozenset({"rocket", "flame"}),
+    frozenset({"fire extinguisher", "flame"}),
 )
-"""Names that never share a scene, because one picture could pass for the other or one word lies inside the other."""
+"""Names that never share a scene.
+
+One picture could pass for the other, one name could be meant by the other (a lollipop is a candy), one word lies inside
+the other, or one drawing shows the other thing (strawberries on the birthday cake).
+"""
 
 
 def class_index(item_index: int) -> int:

@@ -15,7 +15,7 @@ _BARE = 0.6
 TEMPLATES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "noun": (("the {n}", "the only {n}", "{a} {n}"), ("the one {n} in the picture",)),
     "all": (("every {n}", "all {p}", "all the {p}", "each {n}", "the {count} {p}"), ("each of the {p}",)),
-    "both": (("both {p}", "the two {p}", "every {n}", "all the {p}"), ("the pair of {p}",)),
+    "both": (("both {p}", "the two {p}", "every {n}", "all the {p}"), ("each of the two {p}",)),
     "largest": (("the largest {n}", "the biggest {n}"), ("the {n} that looks biggest",)),
     "smallest": (("the smallest {n}", "the tiniest {n}"), ("the {n} that looks smallest",)),
     "leftmost": (("the leftmost {n}", "the {n} on the far left", "the {n} farthest to the left"),
