@@ -41,6 +41,7 @@ class AuxiliaryHeads(nn.Module):
         self.items = nn.Linear(width, n_items + 1)
         self.tints = nn.Linear(width, n_tints + 1)
         self.boxes = nn.Linear(width, 3)
+        self.places = nn.Linear(width, query_width)
         self.text = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
         self.relevance_text = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
         self.relevance_token = nn.Linear(width, width)
@@ -57,6 +58,21 @@ class AuxiliaryHeads(nn.Module):
         inside = ~labels.boxes.isnan().any(-1)
         boxes = F.smooth_l1_loss(self.boxes(normed).float()[inside], labels.boxes[inside], beta=0.1)
         return {"items": items, "tints": 0.5 * tints, "boxes": 2 * boxes}
+
+    def token_place_loss(self, tokens: Tensor, labels: TokenLabels) -> Tensor:
+        """Distance of what (B,N,D) tokens of objects say of their object's place from its point prompt, relative to its length.
+
+        Without it a token need not know where it is, and an instruction cannot learn where its target is.
+        """
+        inside = ~labels.boxes.isnan().any(-1)
+        side = round(tokens.shape[1] ** 0.5)
+        axis = (torch.arange(side, device=tokens.device) + 0.5) / side
+        own = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1).flatten(0, 1)
+        centres = (labels.boxes[..., :2] + own)[inside]
+        with torch.no_grad():
+            wanted = self.points(centres.unsqueeze(-2)).float()
+        said = self.places(self.token_norm(tokens.float())[inside]).float()
+        return (said - wanted).pow(2).sum(-1).mean() / wanted.pow(2).sum(-1).mean().clamp(min=1e-6)
 
     def text_loss(self, states: Tensor, labels: TokenLabels, relevant: Tensor) -> Tensor:
         """Cross-entropy between the items that B x K instruction states (B,K,D) name, read with the token heads' own

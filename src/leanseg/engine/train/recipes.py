@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from leanseg.engine.train.losses import MaskLossOptions
-from leanseg.engine.train.stages import LANGUAGE, PIXEL_BRANCH, RELEASED, TOWER, VIDEO, Stage
+from leanseg.engine.train.stages import LANGUAGE, PIXEL_BRANCH, QUERIES, RELEASED, TOWER, VIDEO, Stage
 from leanseg.errors import TrainingError, unknown_name
 
 # A quarter of the released weights: beside them the losses of tokens and texts would hardly be heard.
@@ -21,12 +21,20 @@ _NANO = (
         trains=TOWER,
     ),
     Stage(
-        name="align", losses="language", steps=200, frames=8, texts=8, learning_rate=1e-3, decay_share=0.0,
-        trains=(*TOWER, *LANGUAGE), mask=MaskLossOptions(n_points=512, every_query_weight=1.0),
+        name="ground", losses="language", steps=800, frames=3, texts=8, learning_rate=7e-4, decay_share=0.0,
+        trains=("mm_projector.", *LANGUAGE), mask=_LIGHT, aligns_vocabulary=True,
     ),
     Stage(
-        name="language", losses="language", steps=1700, frames=8, texts=8, learning_rate=8e-4, decay_share=0.6,
-        trains=(*TOWER, *LANGUAGE), mask=_LIGHT,
+        name="place", losses="tower", steps=300, frames=16, texts=0, learning_rate=7e-4, decay_share=0.3,
+        trains=TOWER, marks_positions=True, warmup=30,
+    ),
+    Stage(
+        name="settle", losses="language", steps=400, frames=3, texts=8, learning_rate=7e-4, decay_share=0.0,
+        trains=(*TOWER, *LANGUAGE), mask=_LIGHT, tower_rate=0.3,
+    ),
+    Stage(
+        name="language", losses="language", steps=2100, frames=3, texts=8, learning_rate=6e-4, decay_share=0.7,
+        trains=(*TOWER, "language_model.", *QUERIES), mask=_LIGHT, tower_rate=0.3,
     ),
     Stage(
         name="video", losses="video", steps=300, frames=6, texts=4, learning_rate=4e-4, decay_share=0.8,

@@ -20,10 +20,12 @@ from leanseg.models.instructseg.prompt import Prompt, build_prompt
 
 PIXEL_BRANCH = ("vision_tower_mask.", "pixel_decoder.")
 TOWER = ("vision_tower.", "mm_projector.")
-HEADS = (
+QUERIES = (
     "seg_query", "text_vmtf_projector.", "origin_SEG_token_projector.", "SEG_token_projector.", "local_project.",
-    "vmtf_layers.", "predictor.",
+    "vmtf_layers.", "predictor.SEG_proj.",
 )  # fmt: skip
+"""What turns the language model's states into queries and scores; the mask decoder's own path is not among it."""
+HEADS = (*QUERIES, "predictor.")
 LANGUAGE = ("language_model.", *HEADS)
 VIDEO = ("temporal_query", "ovp_layers.")
 RELEASED = ("language_model.embed_tokens.", "pixel_decoder.", *HEADS, *VIDEO)
@@ -49,6 +51,12 @@ class Stage:
     """Share of the steps, at the end, over which the learning rate falls to 0 along a cosine."""
     clip_share: float = 0.0
     """Share of batches that are clips with reference frames."""
+    aligns_vocabulary: bool = False
+    """Whether the language model starts from `alignment.align_vocabulary`."""
+    marks_positions: bool = False
+    """Whether the tower starts from `alignment.mark_positions`."""
+    tower_rate: float = 1.0
+    """Learning rate of SigLIP as a fraction of the stage's."""
     auxiliary: bool = True
     """Whether the training-only heads add their losses; the released recipe has none."""
     weight_decay: float = 0.05
@@ -95,7 +103,10 @@ def pixel_losses(context: Context, batch: Batch) -> dict[str, Tensor]:
 def tower_losses(context: Context, batch: Batch) -> dict[str, Tensor]:
     """Dense labels on the projected visual tokens."""
     tokens = context.model.project(context.model.encode_vision(batch.siglip))
-    return context.auxiliary.token_losses(tokens, batch.labels)
+    losses = context.auxiliary.token_losses(tokens, batch.labels)
+    if context.stage.marks_positions:
+        losses["token_place"] = 2 * context.auxiliary.token_place_loss(tokens, batch.labels)
+    return losses
 
 
 def _pixel_features(model: InstructSeg, pixels: Tensor) -> PixelFeatures:
@@ -127,7 +138,8 @@ def language_losses(context: Context, batch: Batch) -> dict[str, Tensor]:
     losses["text"] = heads.text_loss(states.asked, batch.labels, batch.relevant)
     losses["relevance"] = 2 * heads.relevance_loss(states.asked, tokens, batch.relevant)
     losses["attention"] = 2 * _attention_loss(states.attention, batch.relevant)
-    losses["place"] = 2 * heads.place_loss(states.queries, batch.places)
+    losses["place"] = 6 * heads.place_loss(states.queries, batch.places)
+    losses["token_place"] = heads.token_place_loss(tokens, batch.labels)
     return losses
 
 
@@ -166,6 +178,7 @@ def video_losses(context: Context, batch: Batch) -> dict[str, Tensor]:
     asked = torch.stack([one[-1] for one in states.refer]).view(frames, texts, -1)
     if stage.auxiliary:
         losses |= {name: 0.5 * loss for name, loss in heads.token_losses(tokens, batch.labels).items()}
+        losses["token_place"] = heads.token_place_loss(tokens, batch.labels)
         losses["text"] = heads.text_loss(asked, batch.labels, batch.relevant)
         losses["relevance"] = 2 * heads.relevance_loss(asked, tokens, batch.relevant)
     return losses

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from leanseg.data.scenes import SceneOptions
+from leanseg.engine.train.alignment import align_vocabulary, mark_positions
 from leanseg.engine.train.auxiliary import AuxiliaryHeads
 from leanseg.engine.train.batches import IGNORED
 from leanseg.engine.train.stages import LOSSES, Context, Stage, draw
@@ -32,6 +33,7 @@ from leanseg.errors import TrainingError
 from leanseg.models.instructseg.model import InstructSeg
 
 logger = logging.getLogger(__name__)
+HEADS_RATE = 3.0
 __all__ = ["IGNORED", "TrainOptions", "train_stage"]
 
 
@@ -80,11 +82,17 @@ def trainable(model: InstructSeg, auxiliary: AuxiliaryHeads, stage: Stage) -> di
     return chosen | {f"auxiliary.{name}": parameter for name, parameter in auxiliary.named_parameters()}
 
 
-def _optimizer(parameters: dict[str, nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
-    matrices = [p for p in parameters.values() if p.ndim >= 2]
-    others = [p for p in parameters.values() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.98))
+def _optimizer(parameters: dict[str, nn.Parameter], weight_decay: float, tower_rate: float) -> torch.optim.AdamW:
+    """AdamW with decay on matrices only, and a rate of its own for the heads that exist in training only."""
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        scale = HEADS_RATE if name.startswith("auxiliary.") else tower_rate if name.startswith("vision_tower.") else 1.0
+        groups.setdefault((parameter.ndim >= 2, scale), []).append(parameter)
+    listed = [
+        {"params": chosen, "weight_decay": weight_decay if is_matrix else 0.0, "scale": scale}
+        for (is_matrix, scale), chosen in groups.items()
+    ]
+    return torch.optim.AdamW(listed, lr=1.0, betas=(0.9, 0.98))
 
 
 def learning_rate(stage: Stage, step: int) -> float:
@@ -175,10 +183,14 @@ def train_stage(
         return result
     model.to(options.device).train()
     auxiliary.to(options.device).train()
+    if stage.marks_positions and not checkpoint.exists():
+        mark_positions(model)
+    if stage.aligns_vocabulary and not checkpoint.exists():
+        align_vocabulary(model, auxiliary, tokenizer)
     parameters = trainable(model, auxiliary, stage)
     run = Run(
         parameters=parameters,
-        optimizer=_optimizer(parameters, stage.weight_decay),
+        optimizer=_optimizer(parameters, stage.weight_decay, stage.tower_rate),
         average=MovingAverage(parameters, options.average),
     )
     if checkpoint.exists():
@@ -237,7 +249,7 @@ def _steps(
             _average_gradients(run.parameters, options.world_size)
         norm = nn.utils.clip_grad_norm_(list(run.parameters.values()), options.clip_norm)
         for group in run.optimizer.param_groups:
-            group["lr"] = learning_rate(stage, run.step)
+            group["lr"] = group["scale"] * learning_rate(stage, run.step)
         run.optimizer.step()
         run.step += 1
         run.average.update(run.parameters, run.step)
