@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from leanseg.engine.train.curves import draw_curves
 from leanseg.engine.train.recipes import recipe
 from leanseg.engine.train.stages import Stage
 from leanseg.engine.train.trainer import Run, TrainOptions, load_weights, train_stage
-from leanseg.engine.train.validation import averaged, validate
+from leanseg.engine.train.validation import averaged, validate, validate_as_used
 from leanseg.errors import TrainingError, unknown_name
 from leanseg.models.instructseg.config import InstructSegConfig
 from leanseg.models.instructseg.lora import add_adapters, merge_adapters
@@ -146,10 +146,15 @@ def run_job(job: Job) -> Path:
     return job.options.out / "model"
 
 
-def _validate(model: InstructSeg, tokenizer: TextTokenizer, run: Run) -> dict[str, float]:
+def _validate(
+    look: Callable[[InstructSeg, TextTokenizer], dict[str, float]],
+    model: InstructSeg,
+    tokenizer: TextTokenizer,
+    run: Run,
+) -> dict[str, float]:
     model.eval()
     with averaged(run.parameters, run.average.shadow):
-        found = validate(model, tokenizer)
+        found = look(model, tokenizer)
     model.train()
     return found
 
@@ -164,7 +169,8 @@ def _worker(rank: int, job: Job, rendezvous: str) -> None:
     tokenizer = load_tokenizer(job.tokenizer)
     model, heads = new_model(job)
     for stage in job.stages:
-        check = partial(_validate, model, tokenizer) if stage.losses in ("language", "video") else None
+        look = {"language": validate, "video": validate_as_used}.get(stage.losses)
+        check = None if look is None else partial(_validate, look, model, tokenizer)
         train_stage(model, heads, tokenizer, stage, options, validate=check)
     if rank == 0:
         if job.lora:

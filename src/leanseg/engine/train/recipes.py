@@ -37,8 +37,8 @@ _NANO = (
         trains=(*TOWER, "language_model.", *QUERIES), mask=_LIGHT, tower_rate=0.3,
     ),
     Stage(
-        name="video", losses="video", steps=300, frames=6, texts=4, learning_rate=4e-4, decay_share=0.8,
-        trains=(*TOWER, *LANGUAGE, *VIDEO), clip_share=0.5, mask=_LIGHT,
+        name="video", losses="video", steps=800, frames=2, texts=5, learning_rate=3e-4, warmup=50,
+        trains=(*TOWER, "language_model.", *QUERIES, *VIDEO), clip_share=0.5, mask=_LIGHT, tower_rate=0.3,
     ),
 )  # fmt: skip
 

@@ -179,6 +179,7 @@ def video_losses(context: Context, batch: Batch) -> dict[str, Tensor]:
     if stage.auxiliary:
         losses |= {name: 0.5 * loss for name, loss in heads.token_losses(tokens, batch.labels).items()}
         losses["token_place"] = heads.token_place_loss(tokens, batch.labels)
+        losses["place"] = 6 * heads.place_loss(states.queries.unflatten(0, (frames, texts)), batch.places)
         losses["text"] = heads.text_loss(asked, batch.labels, batch.relevant)
         losses["relevance"] = 2 * heads.relevance_loss(asked, tokens, batch.relevant)
     return losses

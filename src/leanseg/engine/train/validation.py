@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from leanseg.data.scenes import SceneOptions
-from leanseg.data.scenes.splits import SPLITS
+from leanseg.data.scenes.splits import SPLITS, split
 from leanseg.engine.train.batches import Batch, scene_batch
 from leanseg.engine.train.packed import packed_language
 from leanseg.models.instructseg.mask_decoder import MaskPrediction
@@ -77,3 +77,22 @@ def _batch_ious(model: InstructSeg, tokenizer: TextTokenizer, batch: Batch, devi
     prediction = model.decode(states.queries.flatten(0, 1), score, features, last_only=True)[-1]
     targets = batch.targets.flatten(0, 1).to(device) > 0.5
     return ious(chosen_masks(prediction, targets.shape[-1]), targets)
+
+
+def validate_as_used(
+    model: InstructSeg, tokenizer: TextTokenizer, *, scenes: int = 60, clips: int = 12
+) -> dict[str, float]:
+    """Return gIoU of pictures and clips through `segment`, temporal tokens included, and of pictures without tokens."""
+    model.tokenizer = tokenizer
+    found: dict[str, list[float]] = {"pictures": [], "blind": [], "clips": []}
+    for name, source, count in (("pictures", "validation", scenes), ("clips", "clips_validation", clips)):
+        for number in range(count):
+            sample = split(source)[number * 4 + number % 4]
+            for row, visual in ((name, "all"), ("blind", "blind")):
+                if row == "blind" and name == "clips":
+                    continue
+                result = model.segment(
+                    sample.clip, sample.instruction, task=sample.meta["task"], visual=visual, coverage=False
+                )
+                found[row].append(float(ious(torch.from_numpy(result.masks), torch.from_numpy(sample.target)).mean()))
+    return {f"validation_{name}": sum(values) / len(values) for name, values in found.items()}
