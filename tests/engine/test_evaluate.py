@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from leanseg.data.sample import Sample
-from leanseg.engine.evaluate import Row, cumulative_iou, evaluate, grid, per_sample_iou
-from leanseg.engine.records import read_record, record, write_json
+from leanseg.engine.evaluate import Evaluation, Row, cumulative_iou, evaluate, grid, per_sample_iou
+from leanseg.engine.evaluation_request import Request, evaluation_record, plan
+from leanseg.engine.records import read_record, record, weights_hash, write_json
+from leanseg.engine.segmenter import load
 from leanseg.engine.tables import add_summary, kind_table, render_document, retention_table
 from leanseg.errors import DataError, LeansegError
+from leanseg.models.instructseg.model import InstructSeg
+from leanseg.models.instructseg.prompt import TASKS, prompt_text
+from leanseg.models.instructseg.tokenizer import train_tokenizer
+from leanseg.models.presets import PRESETS
+from leanseg.pruners import PRUNERS
 
 
 @dataclass
@@ -28,7 +37,7 @@ class Squares:
     def __getitem__(self, index: int) -> Sample:
         target = np.zeros((1, 4, 4), dtype=bool)
         target[:, :, :2] = index != 3
-        picture = np.zeros((1, 4, 4, 3), dtype=np.uint8)
+        picture = np.full((1, 4, 4, 3), index, dtype=np.uint8)
         return Sample(f"s/{index}", picture, "the left", target, {"kind": "position", "task": "referring"})
 
 
@@ -49,15 +58,30 @@ class LeftHalf:
 ROWS = grid(["random", "uniform(keep_ratio=0.5)"], [0.2, 0.1])
 
 
+def squares(segmenter: LeftHalf | None = None, **changes: Any) -> Evaluation:
+    plain = Evaluation(make=lambda: segmenter or LeftHalf(), dataset=Squares(), indices=range(4), rows=ROWS)
+    return replace(plain, **changes)
+
+
 def test_the_grid_has_every_pruner_at_every_ratio_and_the_unpruned_rows() -> None:
     names = [row.name for row in ROWS]
     assert names == ["all", "random@0.2", "random@0.1", "uniform(keep_ratio=0.5)@0.5", "ovp_only", "blind"]
     with pytest.raises(LeansegError, match="unknown pruner"):
         grid(["evpt"], [0.2])
+    with pytest.raises(LeansegError, match="random needs keep_ratio"):
+        grid(["random"], [])
+
+
+def test_a_keep_ratio_is_found_where_it_is_set_and_not_in_other_words() -> None:
+    assert [row.keep_ratio for row in grid(["random( keep_ratio = 0.3 )"], [0.2, 0.1])] == [1.0, 0.3, None, None]
+    assert [row.keep_ratio for row in grid(["random(seed=3)"], [0.2, 0.1])] == [1.0, 0.2, 0.1, None, None]
+    with pytest.raises(LeansegError, match="unknown option 'keep_ratios'"):
+        grid(["random(keep_ratios=0.3)"], [0.2, 0.1])
 
 
 def test_ious_follow_the_rule_for_empty_masks(tmp_path: Path) -> None:
-    lines = evaluate(LeftHalf(), Squares(), ROWS, tmp_path / "lines.jsonl")
+    lines = evaluate(squares(), tmp_path / "lines.jsonl")
+    assert lines[3]["counts"]["all"] == [[0, 8]] and lines[3]["counts"]["blind"] == [[0, 0]]
     np.testing.assert_allclose(per_sample_iou(lines, "all"), [1, 1, 1, 0], atol=1e-5)
     np.testing.assert_allclose(per_sample_iou(lines, "random@0.2"), [0.5, 0.5, 0.5, 0], atol=1e-5)
     np.testing.assert_allclose(per_sample_iou(lines, "blind"), [0, 0, 0, 1], atol=1e-5)
@@ -66,28 +90,114 @@ def test_ious_follow_the_rule_for_empty_masks(tmp_path: Path) -> None:
 
 def test_a_killed_run_continues_and_half_a_line_is_run_again(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
-    whole = evaluate(LeftHalf(), Squares(), ROWS, tmp_path / "whole.jsonl")
-    evaluate(LeftHalf(), Squares(), ROWS, path, indices=[0, 1])
+    whole = evaluate(squares(), tmp_path / "whole.jsonl")
+    evaluate(squares(indices=[0, 1]), path)
     with path.open("a") as file:
         file.write('{"id": "s/2", "cou')
     second = LeftHalf()
-    lines = evaluate(second, Squares(), ROWS, path)
+    seen: list[int] = []
+    assert evaluate(squares(second), path, progress=seen.append) == whole
     assert second.calls == 2 * len(ROWS)
-    assert {line["id"]: line["counts"] for line in lines} == {line["id"]: line["counts"] for line in whole}
+    assert seen == [2, 3, 4]
     again = LeftHalf()
-    assert len(evaluate(again, Squares(), ROWS, path)) == 4
+    assert evaluate(squares(again), path) == whole
     assert again.calls == 0
 
 
-def test_lines_of_another_grid_are_refused(tmp_path: Path) -> None:
+def test_lines_of_another_evaluation_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
-    evaluate(LeftHalf(), Squares(), ROWS, path, indices=[0])
-    with pytest.raises(DataError, match="another grid"):
-        evaluate(LeftHalf(), Squares(), grid(["random"], [0.3]), path)
+    evaluate(squares(), path)
+    for change in (
+        {"rows": grid(["random"], [0.3])},
+        {"options": {"position_ids": "original"}},
+        {"subject": {"model": "other"}},
+    ):
+        with pytest.raises(DataError, match="lines of another evaluation"):
+            evaluate(squares(**change), path)
+
+
+def test_several_processes_give_the_same_lines_and_take_up_what_another_number_left(tmp_path: Path) -> None:
+    alone = evaluate(squares(), tmp_path / "alone.jsonl")
+    shared = tmp_path / "shared.jsonl"
+    evaluate(squares(indices=[2]), shared.with_name("shared.jsonl.7"))
+    seen: list[int] = []
+    assert evaluate(squares(make=LeftHalf), shared, processes=2, progress=seen.append) == alone
+    assert seen[0] == 1 and seen[-1] == 4 and seen == sorted(seen)
+    assert [path.name for path in sorted(tmp_path.glob("shared*"))] == ["shared.jsonl"]
+
+
+class StopsAtOne(LeftHalf):
+    def segment(self, clip: Any, instruction: str, **options: Any) -> Any:
+        if clip[0, 0, 0, 0] == 1:
+            os._exit(3)
+        return super().segment(clip, instruction, **options)
+
+
+def test_a_process_that_stops_is_said_and_its_samples_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    with pytest.raises(DataError, match=r"stopped with code 3; its finished samples are in .*\.1; run .* again"):
+        evaluate(squares(make=StopsAtOne, indices=[0, 3, 2, 1]), path, processes=2)
+    rest = LeftHalf()
+    assert len(evaluate(squares(rest), path)) == 4
+    assert rest.calls <= 3 * len(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": "coco:val"}, r"--data is 'coco:val'; expected scenes:SPLIT"),
+        ({"data": "scenes:tset"}, r"unknown split 'tset'; did you mean 'test'"),
+        ({"per_scene": 5}, r"--per-scene is 5; a scene of scenes:test has 4 instructions; give 1 to 4"),
+        ({"position_ids": "compcat"}, r"unknown position_ids 'compcat'"),
+        ({"pruners": ("evpt",)}, r"unknown pruner 'evpt'"),
+    ],
+)
+def test_bad_requests_fail_before_any_work(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(LeansegError, match=message):
+        plan(replace(Request(out=tmp_path / "r.json"), **change))
+
+
+def test_without_pruners_every_one_runs_and_the_command_names_them() -> None:
+    request = Request(out=Path("results/r.json"), scenes=3, per_scene=2, keep_ratios=(0.2,))
+    planned = plan(request)
+    assert [row.name.split("@")[0] for row in planned.rows[1:-2]] == [name for name in PRUNERS if name != "identity"]
+    assert list(planned.indices) == [0, 1, 5, 6, 10, 11]
+    assert "--pruner kcenter --pruner random" in request.command and "identity" not in request.command
+    quoted = replace(request, pruners=("random(seed=1, keep_ratio=0.2)",)).command
+    assert "--pruner 'random(seed=1, keep_ratio=0.2)'" in quoted
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tokenizer = train_tokenizer([prompt_text(task) for task in TASKS], vocab_size=300)
+        InstructSeg(PRESETS["tiny"], tokenizer=tokenizer).save_pretrained(folder)
+    return folder
+
+
+def test_rows_share_a_pictures_features(tiny_model: Path, tmp_path: Path) -> None:
+    segmenter = load(tiny_model, device="cpu")
+    planned = plan(Request(out=tmp_path / "r.json", model=str(tiny_model), scenes=1, per_scene=2, keep_ratios=(0.5,)))
+    evaluate(replace(planned, make=lambda: segmenter), tmp_path / "lines.jsonl")
+    # SigLIP and the pixel branch, each once: for both instructions, all tokens and every pruner.
+    assert segmenter.cache.misses == 2
+    assert segmenter.cache.hits > 2 * len(planned.rows)
+
+
+def test_a_record_says_whose_numbers_it_holds(tiny_model: Path, tmp_path: Path) -> None:
+    request = Request(out=tmp_path / "r.json", model=str(tiny_model), scenes=2, pruners=("random",), keep_ratios=(0.5,))
+    told: list[tuple[int, int]] = []
+    made = evaluation_record(request, lambda done, total: told.append((done, total)))
+    assert told == [(0, 2), (1, 2), (2, 2)]
+    assert made["weights"] == weights_hash(tiny_model) and len(made["weights"]) == 64
+    assert made["n_samples"] == 2 and made["data"] == "scenes:test"
+    assert weights_hash(tmp_path) is None
 
 
 def made_record(tmp_path: Path) -> dict[str, Any]:
-    samples = evaluate(LeftHalf(), Squares(), ROWS, tmp_path / "made.jsonl")
+    samples = evaluate(squares(), tmp_path / "made.jsonl")
     rows = [vars(row) for row in ROWS]
     return add_summary(record("evaluation", "leanseg eval", rows=rows, samples=samples))
 
@@ -116,6 +226,15 @@ def test_records_are_read_back_and_checked(tmp_path: Path) -> None:
     path.write_text(json.dumps({"kind": "benchmark"}))
     with pytest.raises(DataError, match="expected a record of kind 'evaluation'"):
         read_record(path, "evaluation")
+
+
+def test_samples_stand_on_a_line_each_and_the_file_stays_json(tmp_path: Path) -> None:
+    made = made_record(tmp_path)
+    for content in (made, {"samples": [1, {"a": []}]}, {"samples": []}, {"rows": []}, [1], {}):
+        write_json(tmp_path / "r.json", content)
+        assert json.loads((tmp_path / "r.json").read_text()) == content
+    write_json(tmp_path / "r.json", made)
+    assert sum(text.startswith('  {"index":') for text in (tmp_path / "r.json").read_text().splitlines()) == 4
 
 
 def test_rows_name_what_they_measure() -> None:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 
 from leanseg.data.sample import Dataset, Sample
-from leanseg.data.scenes.splits import split
-from leanseg.engine.records import record
-from leanseg.engine.segmenter import load
+from leanseg.engine.workers import leave_with_parent
 from leanseg.errors import DataError
+from leanseg.metrics import CIoU, GIoU
 from leanseg.pruners import Pruner, pruner
+
+_POLL_SECONDS = 0.5
+
+Line = dict[str, Any]
+"""A sample's `index` in the data set, `id`, `kind`, `instruction`, and `counts`: row -> [[intersection, union], ...]
+in pixels, one pair per frame."""
 
 
 @runtime_checkable
@@ -40,219 +48,208 @@ class Row:
 
 
 def grid(pruners: Sequence[str], keep_ratios: Sequence[float]) -> tuple[Row, ...]:
-    """Return all tokens, every pruner at every ratio, ovp-only and blind. Specs are checked here, before any work."""
-    rows = [Row(name="all", keep_ratio=1.0)]
+    """Return all tokens, every pruner at every ratio, ovp-only and blind. Specs are checked here, before any work.
+
+    A spec that sets its own keep ratio gives one row.
+    """
+    rows: dict[str | None, Row] = {}
     for spec in pruners:
-        given = "keep_ratio" in spec
-        for ratio in (None,) if given else keep_ratios:
-            resolved = pruner(spec, keep_ratio=ratio, allow_files=False)
-            rows.append(
-                Row(name=f"{spec}@{resolved.keep_ratio:g}", pruner=resolved.spec(), keep_ratio=resolved.keep_ratio)
-            )
-    return (*rows, Row(name="ovp_only", visual="ovp_only"), Row(name="blind", visual="blind"))
+        for ratio in keep_ratios or (None,):
+            made = pruner(spec, keep_ratio=ratio, allow_files=False)
+            row = Row(name=f"{spec}@{made.keep_ratio:g}", pruner=made.spec(), keep_ratio=made.keep_ratio)
+            rows.setdefault(row.pruner, row)
+    unpruned = Row(name="ovp_only", visual="ovp_only"), Row(name="blind", visual="blind")
+    return (Row(name="all", keep_ratio=1.0), *rows.values(), *unpruned)
 
 
-def region_counts(target: np.ndarray, predicted: np.ndarray) -> tuple[int, int]:
-    """Return intersection and union in pixels, over all frames."""
-    return int((target & predicted).sum()), int((target | predicted).sum())
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is evaluated: the samples `indices` of a data set, each under every row.
+
+    `make` builds the segmenter inside each process and must be picklable where there are several. `options` go to
+    every call of `segment`. `subject` says in JSON what `make` and `dataset` are: lines of another subject, grid or
+    other options are not taken up again.
+    """
+
+    make: Callable[[], Evaluated]
+    dataset: Dataset
+    indices: Sequence[int]
+    rows: Sequence[Row]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    subject: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """The first line of every file of lines."""
+        about = {"subject": self.subject, "rows": [asdict(row) for row in self.rows], "options": self.options}
+        return {"evaluation": json.loads(json.dumps(about))}
 
 
 def evaluate(
-    segmenter: Evaluated,
-    dataset: Dataset,
-    rows: Sequence[Row],
+    evaluation: Evaluation,
     lines: Path,
     *,
-    indices: Iterable[int] | None = None,
-    options: dict[str, Any] | None = None,
-    progress: Callable[[], None] | None = None,
-) -> list[dict[str, Any]]:
-    """Evaluate every sample under every row; append one JSON line per sample to `lines` and return all lines.
+    processes: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> list[Line]:
+    """Evaluate every sample under every row and return one line per sample, in the order of `indices`.
 
-    A sample that stands in `lines` already is not run again, so a killed run resumes where it stopped. Each line
-    holds the
-    sample's id and kind and, per row, the (intersection, union) of every frame.
+    The lines are appended to files as they come; a sample that stands in one already is not run again, so a killed run
+    resumes where it stopped, with any number of processes. The answers do not depend on that number. `progress` is
+    called with the number of finished samples.
     """
-    done = _read_lines(lines, rows)
+    parts = [lines.with_name(f"{lines.name}.{rank}") for rank in range(processes)]
+    left_over = sorted(path for path in lines.parent.glob(f"{lines.name}.*") if path.suffix[1:].isdigit())
+    done: dict[int, Line] = {}
+    for path in (lines, *left_over):
+        done |= _read_lines(path, evaluation)
     lines.parent.mkdir(parents=True, exist_ok=True)
-    lines.write_text(
-        "".join(json.dumps(line) + "\n" for line in done.values())
-    )  # without the half line of a killed run
-    with lines.open("a") as file:
-        for index in range(len(dataset)) if indices is None else indices:
-            sample = dataset[index]
-            if sample.id not in done:
-                done[sample.id] = _evaluate_sample(segmenter, sample, rows, options or {})
-                file.write(json.dumps(done[sample.id]) + "\n")
-                file.flush()
-            if progress is not None:
-                progress()
-    return list(done.values())
+    _write_lines(lines, evaluation, done.values())
+    for path in left_over:
+        path.unlink()
+    todo = [index for index in evaluation.indices if index not in done]
+    told = _Progress(progress, len(evaluation.indices) - len(todo))
+    if todo and processes == 1:
+        _evaluate_part(evaluation, lines, todo, told.advance)
+        done = _read_lines(lines, evaluation)
+    elif todo:
+        _run_workers(evaluation, parts, [todo[rank::processes] for rank in range(processes)], told)
+        for path in parts:
+            done |= _read_lines(path, evaluation)
+        _write_lines(lines, evaluation, done.values())
+        for path in parts:
+            path.unlink()
+    return [done[index] for index in evaluation.indices]
 
 
-def _evaluate_sample(
-    segmenter: Evaluated, sample: Sample, rows: Sequence[Row], options: dict[str, Any]
-) -> dict[str, Any]:
-    counts = {}
-    for row in rows:
+class _Progress:
+    def __init__(self, tell: Callable[[int], None] | None, start: int) -> None:
+        self._tell, self._start, self._count = tell, start, 0
+        self.advance(0)
+
+    def advance(self, count: int = 1) -> None:
+        self.set(self._count + count)
+
+    def set(self, count: int) -> None:
+        self._count = count
+        if self._tell is not None:
+            self._tell(self._start + count)
+
+
+def _evaluate_part(
+    evaluation: Evaluation, path: Path, indices: Sequence[int], advance: Callable[[], None] | None = None
+) -> None:
+    segmenter = evaluation.make()
+    with path.open("a", encoding="utf-8") as file:
+        for index in indices:
+            line = _evaluate_sample(segmenter, evaluation, index)
+            file.write(_json(line) + "\n")
+            file.flush()
+            if advance is not None:
+                advance()
+
+
+def _evaluate_sample(segmenter: Evaluated, evaluation: Evaluation, index: int) -> Line:
+    sample: Sample = evaluation.dataset[index]
+    counts: dict[str, list[list[int]]] = {}
+    for row in evaluation.rows:
         chosen = None if row.pruner is None else pruner(row.pruner, allow_files=False)
         result = segmenter.segment(
-            sample.clip, sample.instruction, pruner=chosen, visual=row.visual, task=sample.meta.get("task"), **options
+            sample.clip,
+            sample.instruction,
+            pruner=chosen,
+            visual=row.visual,
+            task=sample.meta.get("task"),
+            **evaluation.options,
         )
-        counts[row.name] = [list(region_counts(t, m)) for t, m in zip(sample.target, result.masks, strict=True)]
-    return {"id": sample.id, "kind": sample.meta.get("kind"), "instruction": sample.instruction, "counts": counts}
+        metric = GIoU()
+        metric.update(sample.target, result.masks)
+        state = metric.state
+        counts[row.name] = [list(pair) for pair in zip(state["intersections"], state["unions"], strict=True)]
+    about = {"index": index, "id": sample.id, "kind": sample.meta.get("kind"), "instruction": sample.instruction}
+    return {**about, "counts": counts}
 
 
-def _read_lines(path: Path, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+def _run_workers(
+    evaluation: Evaluation, parts: Sequence[Path], shares: Sequence[Sequence[int]], progress: _Progress
+) -> None:
+    context = get_context("spawn")
+    workers = []
+    for part, share in zip(parts, shares, strict=True):
+        _write_lines(part, evaluation, ())
+        workers.append(context.Process(target=_work, args=(evaluation, part, share), daemon=True))
+    try:
+        for worker in workers:
+            worker.start()
+        running = [worker.sentinel for worker in workers]
+        while running:
+            ended = wait(running, timeout=_POLL_SECONDS)
+            running = [sentinel for sentinel in running if sentinel not in ended]
+            progress.set(sum(part.read_bytes().count(b"\n") - 1 for part in parts))
+            for part, worker in zip(parts, workers, strict=True):
+                if worker.sentinel in ended:
+                    _check_ended(worker, part)
+    finally:
+        for worker in workers:
+            if worker.pid is not None:
+                worker.terminate()
+                worker.join()
+
+
+def _check_ended(worker: SpawnProcess, part: Path) -> None:
+    worker.join()
+    if worker.exitcode != 0:
+        raise DataError(
+            f"a process of the evaluation stopped with code {worker.exitcode}; its finished samples are in {part}; "
+            "run the same command again to resume"
+        )
+
+
+def _work(evaluation: Evaluation, part: Path, indices: Sequence[int]) -> None:
+    leave_with_parent()
+    torch.set_num_threads(1)
+    _evaluate_part(evaluation, part, indices)
+
+
+def _read_lines(path: Path, evaluation: Evaluation) -> dict[int, Line]:
     if not path.exists():
         return {}
-    done = {}
-    names = {row.name for row in rows}
-    for number, text in enumerate(path.read_text().splitlines(), start=1):
+    header, *texts = path.read_text(encoding="utf-8").splitlines() or [""]
+    if header != _json(evaluation.header):
+        raise DataError(
+            f"{path} holds lines of another evaluation (other pruners, data, options or weights); "
+            "give another --out, or remove the file"
+        )
+    found: dict[int, Line] = {}
+    for text in texts:
         try:
             line = json.loads(text)
         except ValueError:
             continue  # a killed run may leave half of its last line; that sample runs again
-        if set(line["counts"]) != names:
-            raise DataError(
-                f"{path}, line {number}, is of another grid of pruners; give another --out or remove the file"
-            )
-        done[line["id"]] = line
-    return done
+        found[line["index"]] = line
+    return found
 
 
-def evaluate_parallel(
-    make: Callable[[], Evaluated],
-    dataset: Dataset,
-    rows: Sequence[Row],
-    lines: Path,
-    *,
-    indices: Sequence[int],
-    processes: int,
-    options: dict[str, Any] | None = None,
-    progress: Callable[[], None] | None = None,
-) -> list[dict[str, Any]]:
-    """`evaluate` with the samples dealt to several processes; each appends to its own file beside `lines`.
-
-    Answers do not depend on the number of processes. `make` builds the segmenter inside each process and must be
-    picklable.
-    """
-    if processes == 1:
-        return evaluate(make(), dataset, rows, lines, indices=indices, options=options, progress=progress)
-    context = get_context("spawn")
-    jobs = []
-    for rank in range(processes):
-        part = lines.with_name(f"{lines.name}.{rank}-of-{processes}")
-        job = (make, dataset, rows, part, list(indices)[rank::processes], options)
-        jobs.append((part, context.Process(target=_evaluate_part, args=job)))
-    for _, process in jobs:
-        process.start()
-    for part, process in jobs:
-        process.join()
-        if process.exitcode != 0:
-            raise DataError(
-                f"a worker of the evaluation stopped with code {process.exitcode}; what it did is in {part}; "
-                "run again to resume"
-            )
-    done = [line for part, _ in jobs for line in _read_lines(part, rows).values()]
-    order = {dataset[index].id: position for position, index in enumerate(indices)}
-    done.sort(key=lambda line: order[line["id"]])
-    lines.write_text("".join(json.dumps(line) + "\n" for line in done))
-    return done
+def _write_lines(path: Path, evaluation: Evaluation, lines: Iterable[Line]) -> None:
+    temporary = path.with_name(f"{path.name}.partial")
+    temporary.write_text("".join(_json(line) + "\n" for line in (evaluation.header, *lines)), encoding="utf-8")
+    os.replace(temporary, path)
 
 
-def _evaluate_part(
-    make: Callable[[], Evaluated],
-    dataset: Dataset,
-    rows: Sequence[Row],
-    part: Path,
-    indices: list[int],
-    options: dict[str, Any] | None,
-) -> None:
-    import torch
-
-    torch.set_num_threads(1)
-    evaluate(make(), dataset, rows, part, indices=indices, options=options)
+def _json(line: Line) -> str:
+    return json.dumps(line, separators=(",", ":"))
 
 
-def per_sample_iou(lines: Sequence[dict[str, Any]], row: str) -> np.ndarray:
-    """Return each sample's IoU under a row: mean over its frames, LISA's rule (empty target and empty mask count 1)."""
-    values = []
-    for line in lines:
-        frames = [1.0 if union == 0 else inter / (union + 1e-5) for inter, union in line["counts"][row]]
-        values.append(float(np.mean(frames)))
-    return np.array(values)
+def _state(pairs: Iterable[Sequence[int]]) -> dict[str, list[int]]:
+    listed = list(pairs)
+    return {"intersections": [pair[0] for pair in listed], "unions": [pair[1] for pair in listed]}
 
 
-def cumulative_iou(lines: Sequence[dict[str, Any]], row: str) -> float:
-    """Return cIoU: the sum of intersections over the sum of unions, all frames of all samples."""
-    inter = sum(i for line in lines for i, _ in line["counts"][row])
-    union = sum(u for line in lines for _, u in line["counts"][row])
-    return inter / (union + 1e-10)
+def per_sample_iou(lines: Sequence[Line], row: str) -> np.ndarray:
+    """Return each sample's gIoU under a row, float64 (samples,): the mean over its frames."""
+    return np.array([GIoU.from_state(_state(line["counts"][row])).compute() for line in lines])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What a user asks for, unchecked; the options of `leanseg eval`."""
-
-    out: Path
-    model: str = "instructseg-nano"
-    data: str = "scenes:test"
-    scenes: int | None = None
-    per_scene: int = 1
-    pruners: tuple[str, ...] = ()
-    keep_ratios: tuple[float, ...] = (0.5, 0.2, 0.1, 0.05)
-    position_ids: str = "compact"
-    processes: int = 1
-
-    @property
-    def command(self) -> str:
-        """The command line that makes the record again."""
-        words = ["leanseg eval", f"--model {self.model}", f"--data {self.data}"]
-        words += [] if self.scenes is None else [f"--scenes {self.scenes}"]
-        words += [] if self.per_scene == 1 else [f"--per-scene {self.per_scene}"]
-        words += [f"--position-ids {self.position_ids}", *(f"--pruner {spec}" for spec in self.pruners)]
-        return " ".join(
-            [*words, *(f"--keep-ratio {ratio:g}" for ratio in self.keep_ratios), f"--out {self.out.as_posix()}"]
-        )
-
-
-def evaluation_record(request: Request) -> dict[str, Any]:
-    """Evaluate a model by name on a data set by name and return the record: samples included, summary not yet.
-
-    Each scene is asked `per_scene` of its instructions, which ones turning with the scene's number.
-    """
-    kind, _, name = request.data.partition(":")
-    if kind != "scenes":
-        raise DataError(f"--data is {request.data!r}; expected scenes:SPLIT, such as scenes:test")
-    dataset = split(name, scenes=request.scenes)
-    available = dataset.split.options.n_instructions
-    if request.per_scene > available:
-        raise DataError(f"--per-scene is {request.per_scene}; a scene of {request.data} has {available} instructions")
-    turns = range(request.per_scene)
-    indices = [n * available + (n + turn) % available for n in range(dataset.split.scenes) for turn in turns]
-    rows = grid(request.pruners, request.keep_ratios)
-    samples = evaluate_parallel(
-        partial(load, request.model, device="cpu"),
-        dataset,
-        rows,
-        request.out.with_suffix(".lines.jsonl"),
-        indices=indices,
-        processes=request.processes,
-        options={"position_ids": request.position_ids, "coverage": False},
-    )
-    return record(
-        "evaluation",
-        request.command,
-        model=request.model,
-        data=request.data,
-        n_samples=len(samples),
-        protocol={
-            "site": "before_projector",
-            "position_ids": request.position_ids,
-            "template": "released",
-            "iou": "of a clip: the mean over its frames; an empty mask for an empty target counts 1",
-        },
-        rows=[asdict(row) for row in rows],
-        samples=samples,
-    )
+def cumulative_iou(lines: Sequence[Line], row: str) -> float:
+    """Return cIoU under a row, over all frames of all samples."""
+    return CIoU.from_state(_state(pair for line in lines for pair in line["counts"][row])).compute()

@@ -1,9 +1,8 @@
-"""Records: every number that the project publishes is one JSON file with its command, environment and per-sample
-values.
-"""
+"""Records: every published number is one JSON file with its command, its environment and its single values."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -62,18 +61,46 @@ def record(kind: str, command: str, **content: Any) -> dict[str, Any]:
     }
 
 
+def weights_hash(folder: Path) -> str | None:
+    """Return the SHA-256 of a model folder's safetensors files in the order of their names; None where there are none.
+
+    It tells a record's model from another one of the same name.
+    """
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest() if files else None
+
+
 def write_json(path: Path, content: object) -> None:
-    """Write JSON atomically: a reader sees the whole file or the old one."""
+    """Write JSON atomically: a reader sees the whole file or the old one.
+
+    Each item of a list `samples` stands on a line of its own, so that a record of thousands stays small and readable.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps(content, indent=1, sort_keys=False) + "\n")
+    temporary.write_text(_text(content) + "\n", encoding="utf-8")
     os.replace(temporary, path)
+
+
+def _text(content: object) -> str:
+    samples = content.get("samples") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not isinstance(samples, list) or not samples:
+        return json.dumps(content, indent=1)
+    rows = ",\n".join(f"  {json.dumps(sample, separators=(',', ':'))}" for sample in samples)
+    members = [
+        f" {json.dumps(name)}: [\n{rows}\n ]" if name == "samples" else json.dumps({name: value}, indent=1)[2:-2]
+        for name, value in content.items()
+    ]
+    return "{\n" + ",\n".join(members) + "\n}"
 
 
 def read_record(path: Path, kind: str) -> dict[str, Any]:
     """Read a record and check its kind."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(
             f"no record at {path}; expected a {kind} record; make it with the command in its documentation"

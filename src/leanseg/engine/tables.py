@@ -18,9 +18,7 @@ Summary = dict[str, Any]
 
 
 def summarise(lines: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[Summary]:
-    """Return gIoU with its 95 % interval and cIoU of every row, and the paired difference from all tokens, over
-    samples.
-    """
+    """Return each row's gIoU with its 95 % interval, its cIoU, and its loss against all tokens, paired by sample."""
     everything = per_sample_iou(lines, "all")
     summaries = []
     for row in rows:
