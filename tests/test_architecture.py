@@ -39,7 +39,7 @@ def test_layers_are_kept():
     ],
 )
 def test_import_draws_no_heavy_package(statement):
-    heavy = "torch transformers scipy matplotlib pycocotools av peft"
+    heavy = "torch transformers tokenizers huggingface_hub matplotlib pycocotools av peft"
     assert _run(f"import sys; {statement}; print([name for name in '{heavy}'.split() if name in sys.modules])") == "[]"
 
 

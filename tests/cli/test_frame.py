@@ -72,7 +72,7 @@ def test_doctor_names_what_is_missing(run, monkeypatch):
     from leanseg.cli import doctor
 
     real = doctor._version
-    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "scipy" else real(name))
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "pycocotools" else real(name))
     outcome = run("doctor")
     assert outcome.code == 1
-    assert "scipy is not installed" in outcome.out
+    assert "pycocotools is not installed" in outcome.out

@@ -15,13 +15,13 @@ EPILOG = "Exit code 1 if something that leanseg needs is missing or broken. Put 
 NEEDED = (
     "torch",
     "transformers",
+    "tokenizers",
+    "huggingface-hub",
     "safetensors",
     "numpy",
     "pillow",
     "pycocotools",
     "av",
-    "scipy",
-    "einops",
     "jaxtyping",
 )
 OPTIONAL = ("peft", "matplotlib")
