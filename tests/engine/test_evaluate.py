@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.engine.squares import LeftHalf, Squares, StopsAtOne
 
-from leanseg.data.sample import Sample
 from leanseg.engine.evaluate import Evaluation, Row, cumulative_iou, evaluate, grid, per_sample_iou
 from leanseg.engine.evaluation_request import Request, evaluation_record, plan
 from leanseg.engine.records import read_record, record, weights_hash, write_json
@@ -25,35 +23,6 @@ from leanseg.models.instructseg.prompt import TASKS, prompt_text
 from leanseg.models.instructseg.tokenizer import train_tokenizer
 from leanseg.models.presets import PRESETS
 from leanseg.pruners import PRUNERS
-
-
-@dataclass
-class Squares:
-    """Four samples whose target is the left half of a 4 x 4 picture; the last one's is empty."""
-
-    def __len__(self) -> int:
-        return 4
-
-    def __getitem__(self, index: int) -> Sample:
-        target = np.zeros((1, 4, 4), dtype=bool)
-        target[:, :, :2] = index != 3
-        picture = np.full((1, 4, 4, 3), index, dtype=np.uint8)
-        return Sample(f"s/{index}", picture, "the left", target, {"kind": "position", "task": "referring"})
-
-
-class LeftHalf:
-    """Answers rightly with all tokens, with a quarter of the picture under a pruner, with nothing when blind."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def segment(self, clip: Any, instruction: str, *, pruner: Any = None, visual: str = "all", **options: Any) -> Any:
-        self.calls += 1
-        masks = np.zeros(clip.shape[:3], dtype=bool)
-        if visual == "all":
-            masks[:, :, : 2 if pruner is None else 1] = True
-        return SimpleNamespace(masks=masks)
-
 
 ROWS = grid(["random", "uniform(keep_ratio=0.5)"], [0.2, 0.1])
 
@@ -124,13 +93,6 @@ def test_several_processes_give_the_same_lines_and_take_up_what_another_number_l
     assert evaluate(squares(make=LeftHalf), shared, processes=2, progress=seen.append) == alone
     assert seen[0] == 1 and seen[-1] == 4 and seen == sorted(seen)
     assert [path.name for path in sorted(tmp_path.glob("shared*"))] == ["shared.jsonl"]
-
-
-class StopsAtOne(LeftHalf):
-    def segment(self, clip: Any, instruction: str, **options: Any) -> Any:
-        if clip[0, 0, 0, 0] == 1:
-            os._exit(3)
-        return super().segment(clip, instruction, **options)
 
 
 def test_a_process_that_stops_is_said_and_its_samples_are_kept(tmp_path: Path) -> None:
