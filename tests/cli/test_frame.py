@@ -38,6 +38,42 @@ def test_unknown_command_is_code_2_with_a_close_match(run):
     assert "segment" in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["segment"], "Missing argument 'source'; see leanseg segment --help"),
+        (["segment", "picture.png"], "Missing argument 'instructions'"),
+        (["segment", "--model"], "'--model' requires an argument"),
+        (["segment", "picture.png", "the dog", "--keep-ratio", "much"], "'--keep-ratio'"),
+        (["eval", "--scenes", "0"], "'--scenes'"),
+        (["scenes", "--seeed", "1"], "No such option: --seeed"),
+        (["doctor", "now"], "unexpected extra argument"),
+        (["sgment"], "No such command 'sgment'"),
+        (["--versoin"], "--versoin"),
+    ],
+)
+def test_a_wrong_use_is_one_line_on_stderr_and_code_2(run, arguments, said):
+    outcome = run(*arguments)
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1), outcome.err
+    assert outcome.err.startswith("error: ")
+    assert said in outcome.err
+
+
+def test_no_arguments_give_the_help(run):
+    assert run() == run("--help")
+
+
+def test_an_interruption_says_that_nothing_was_written(run, monkeypatch):
+    from leanseg.cli import pruners
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pruners, "describe", interrupted)
+    outcome = run("pruners")
+    assert (outcome.code, outcome.err) == (130, "interrupted; nothing was written\n")
+
+
 def test_listing_the_commands_imports_none_of_them():
     listing = "[name for name in sys.modules if 'leanseg.cli.' in name]"
     code = f"import sys; from leanseg.cli import build_app; build_app(None); print({listing})"

@@ -88,7 +88,17 @@ def test_options_reach_the_model(run, fake, picture, tmp_path):
         "position_ids": "original",
         "template": "paper",
     }
-    assert fake.loads == [(("instructseg", "folder"), {"device": "cpu", "dtype": "bfloat16"})]
+    expected = {"device": "cpu", "dtype": "bfloat16", "local_files_only": False}
+    assert fake.loads == [(("instructseg", "folder"), expected)]
+
+
+def test_where_hub_weights_come_from_can_be_pinned(run, fake, picture):
+    hub = ("--model", "instructseg", "--weights", "someone/weights")
+    outcome = run("segment", picture, "the dog", *hub, "--revision", "v1", "--local-files-only")
+    assert outcome.code == 0, outcome.err
+    ((where, options),) = fake.loads
+    assert where == ("instructseg", "someone/weights")
+    assert (options["revision"], options["local_files_only"]) == ("v1", True)
 
 
 def test_a_fifth_of_the_tokens_stays_by_default(run, fake, picture):
@@ -100,7 +110,7 @@ def test_an_earlier_result_is_replaced_and_anything_else_is_refused(run, fake, p
     folder = tmp_path / "answer"
     assert run("segment", picture, "the dog", "the cat", "--out", folder).code == 0
     assert run("segment", picture, "the dog", "--out", folder).code == 0
-    assert sorted(path.name for path in folder.iterdir()) == ["1", "result.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [".leanseg.json", "1", "result.json"]
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "thesis.txt").write_text("years of work")
@@ -110,6 +120,47 @@ def test_an_earlier_result_is_replaced_and_anything_else_is_refused(run, fake, p
     assert (precious / "thesis.txt").read_text() == "years of work"
     outcome = run("segment", picture, "the dog", "--out", precious / "thesis.txt")
     assert (outcome.code, "is a file" in outcome.err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "1/chosen.png", "2/more/deep.txt"])
+def test_a_file_that_somebody_put_beside_a_result_is_never_deleted(run, fake, picture, tmp_path, name):
+    folder = tmp_path / "answer"
+    assert run("segment", picture, "the dog", "--out", folder).code == 0
+    earlier = (folder / "result.json").read_text()
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("mine")
+    outcome = run("segment", picture, "the cat", "--out", folder)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert f"did not write: {name};" in outcome.err
+    assert (folder / name).read_text() == "mine"
+    assert (folder / "result.json").read_text() == earlier
+    (folder / name).unlink()
+    assert run("segment", picture, "the cat", "--out", folder).code == 0
+
+
+def test_a_result_of_another_command_or_with_a_broken_record_is_refused(run, fake, picture, tmp_path):
+    folder = tmp_path / "answer"
+    assert run("segment", picture, "the dog", "--out", folder).code == 0
+    assert run("scenes", "--count", 1, "--out", folder).code == 2
+    (folder / ".leanseg.json").write_text("[")
+    assert run("segment", picture, "the dog", "--out", folder).code == 2
+
+
+def test_a_file_that_comes_while_the_model_runs_is_kept(run, fake, clip, tmp_path, monkeypatch):
+    from leanseg.cli import segment
+
+    folder = tmp_path / "answer"
+
+    real = segment._answer
+
+    def slow(*given):
+        yield from real(*given)
+        folder.mkdir()
+        (folder / "late.txt").write_text("mine")
+
+    monkeypatch.setattr(segment, "_answer", slow)
+    assert run("segment", clip, "the dog", "--out", folder).code == 2
+    assert [path.name for path in folder.iterdir()] == ["late.txt"]
 
 
 def test_a_failure_on_the_way_leaves_nothing(run, fake, clip, tmp_path):
@@ -223,6 +274,19 @@ def test_a_generated_scene_is_known_and_unknown_words_are_named(run, fake, tmp_p
     assert "'The'" not in said
     other = run("segment", tmp_path / "scene.png", "the zeppelin", "--model", "instructseg", "--weights", "folder")
     assert "note" not in other.err
+    other = run("segment", tmp_path / "scene.png", "the zeppelin", "--weights", "folder")
+    assert (other.code, "note" in other.err) == (0, False), other.err
+
+
+def test_a_huge_picture_is_no_generated_scene_and_no_crash(monkeypatch, tmp_path):
+    from leanseg.cli.notes import is_generated
+    from leanseg.data.scenes.export.files import write_picture
+
+    path = tmp_path / "scene.png"
+    write_picture(path, np.zeros((32, 32, 3), dtype=np.uint8))
+    assert is_generated(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert not is_generated(path)
 
 
 def test_brackets_in_an_instruction_are_not_markup(run, fake, picture):

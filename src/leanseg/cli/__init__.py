@@ -10,10 +10,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any, NoReturn
 
 import typer
 
 from leanseg.errors import LeansegError
+
+# Click's ClickException, the family of a wrong or missing argument, whether typer brings its own click or not.
+_USAGE_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+_INTERRUPTED = 130
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,20 +86,30 @@ def build_app(chosen: str | None) -> typer.Typer:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     chosen = next((word for word in words if not word.startswith("-")), None)
     try:
-        build_app(chosen)(args=words, prog_name="leanseg")
+        # Not standalone: what typer finds wrong comes here, as one line like all others, and not as a framed text.
+        code = build_app(chosen)(args=words, prog_name="leanseg", standalone_mode=False)
     except LeansegError as error:
         _fail(error, code=2)
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        sys.exit(130)
+    except _USAGE_ERROR as error:
+        _fail(f"{error.format_message().rstrip('.')}; see {_help_command(words)}", code=2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
     except (OSError, MemoryError) as error:
         _fail(error, code=1)
+    if code == _INTERRUPTED:
+        print("interrupted; nothing was written", file=sys.stderr)
+    sys.exit(code or 0)
 
 
-def _fail(error: BaseException, *, code: int) -> None:
+def _help_command(words: Sequence[str]) -> str:
+    known = next((word for word in words if word in COMMANDS), None)
+    return f"leanseg {known} --help" if known else "leanseg --help"
+
+
+def _fail(error: BaseException | str, *, code: int) -> NoReturn:
     message = " ".join(str(error).split()) or type(error).__name__
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from importlib import metadata
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,21 +38,19 @@ def doctor(
         out = results()
         for section in ("machine", "packages", "devices", "video", "shipped"):
             out.print(f"[bold]{section}[/bold]")
-            values = report[section]
-            assert isinstance(values, dict)
-            for name, value in values.items():
+            for name, value in report[section].items():
                 out.print(f"  {name:<18} {'missing' if value is None else value}")
-        for problem in _problems(report):
+        for problem in report["problems"]:
             out.print(f"[red]problem[/red] {problem}")
-    if _problems(report):
+    if report["problems"]:
         raise typer.Exit(1)
 
 
-def examine() -> dict[str, object]:
+def examine() -> dict[str, Any]:
     """Return the whole report, JSON-ready; None stands for something that is missing."""
     from leanseg import __version__
 
-    report: dict[str, object] = {
+    report: dict[str, Any] = {
         "schema": 1,
         "command": "doctor",
         "machine": {
@@ -77,7 +75,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _devices() -> dict[str, object]:
+def _devices() -> dict[str, Any]:
     try:
         import torch
     except ImportError:
@@ -90,7 +88,7 @@ def _devices() -> dict[str, object]:
     }
 
 
-def _encoders() -> dict[str, object]:
+def _encoders() -> dict[str, Any]:
     """Overlay clips are H.264; PyAV brings the encoder, a system build of it may not."""
     try:
         import av
@@ -99,7 +97,7 @@ def _encoders() -> dict[str, object]:
     return {"libx264": "libx264" in av.codecs_available or None}
 
 
-def _shipped() -> dict[str, object]:
+def _shipped() -> dict[str, Any]:
     from importlib.resources import files
 
     folder = files("leanseg") / "assets" / "instructseg-nano"
@@ -107,18 +105,11 @@ def _shipped() -> dict[str, object]:
     return {"instructseg-nano": f"{size} weight file(s)" if size else None}
 
 
-def _find_problems(report: dict[str, object]) -> list[str]:
+def _find_problems(report: dict[str, Any]) -> list[str]:
     packages, video, shipped = report["packages"], report["video"], report["shipped"]
-    assert isinstance(packages, dict) and isinstance(video, dict) and isinstance(shipped, dict)
     found = [f"{name} is not installed; run: pip install leanseg" for name in NEEDED if packages[name] is None]
     if video["libx264"] is None:
         found.append("PyAV has no libx264 encoder, overlay clips cannot be written; install av from its wheel")
     if shipped["instructseg-nano"] is None:
         found.append("the weights of instructseg-nano are not in the package; install it again")
-    return found
-
-
-def _problems(report: dict[str, object]) -> list[str]:
-    found = report["problems"]
-    assert isinstance(found, list)
     return found

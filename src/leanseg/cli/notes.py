@@ -11,9 +11,9 @@ _IGNORED = str.maketrans(dict.fromkeys('.!;:"()', " "))
 RELEASED = "leanseg segment ... --model instructseg --weights weic22/InstructSeg --dtype bfloat16"
 
 
-def notes(source: Path, instructions: Sequence[str], model: str) -> list[str]:
-    """Return the sentences for a request to `model`; none for models other than the shipped small ones."""
-    if model not in SMALL_MODELS:
+def notes(source: Path, instructions: Sequence[str], model: str, weights: str | None = None) -> list[str]:
+    """Return the sentences for a request to `model`; none for others than the small ones with their own weights."""
+    if model not in SMALL_MODELS or weights is not None:
         return []
     said = []
     if not is_generated(source):
@@ -32,16 +32,16 @@ def is_generated(source: Path) -> bool:
     """Return whether a picture, or a folder's first one, says that `leanseg scenes` made it, or comes with leanseg."""
     from importlib.resources import files
 
-    from PIL import Image
-
     from leanseg.data.scenes.export.files import SCENE_MARK, SOFTWARE_TAG
+    from leanseg.engine.images import open_picture
+    from leanseg.errors import InputError
 
     if source.resolve().is_relative_to(Path(str(files("leanseg"))).resolve() / "assets"):
         return True
     if source.is_dir():
         pictures = sorted(path for path in source.iterdir() if path.suffix.lower() in {".png", ".jpg"})
         return bool(pictures) and is_generated(pictures[0])
-    with suppress(OSError, ValueError, SyntaxError), Image.open(source) as picture:
+    with suppress(InputError, OSError, ValueError, SyntaxError), open_picture(source) as picture:
         return picture.getexif().get(SOFTWARE_TAG) == SCENE_MARK
     return False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,7 +23,6 @@ def pruners(
     out = results()
     for row in rows:
         cues, options = row["cues"], row["options"]
-        assert isinstance(cues, list) and isinstance(options, dict)
         written = ", ".join(f"{name}={value!r}" for name, value in options.items())
         out.print(f"[bold]{row['name']}[/bold]  {row['summary']}")
         for name, value in (("needs", ", ".join(cues)), ("source", row["paper"]), ("options", written)):
@@ -31,7 +30,7 @@ def pruners(
                 out.print(f"  {name}: {value}", markup=False)
 
 
-def describe() -> list[dict[str, object]]:
+def describe() -> list[dict[str, Any]]:
     """Return one JSON-ready row per registered pruner; `options` maps a field to its default."""
     from leanseg.pruners import PRUNERS
 

@@ -32,6 +32,25 @@ EPILOG = (
     'leanseg segment photo.jpg "the mug" --model instructseg --weights weic22/InstructSeg --dtype bfloat16'
 )
 
+_Source = Annotated[Path, typer.Argument(help="A picture, an mp4, gif or webm file, or a folder of frames.")]
+_Instructions = Annotated[list[str], typer.Argument(help="What to segment, in words; each is answered on its own.")]
+_Model = Annotated[str, typer.Option(help="A model in the package, `instructseg`, or a folder.")]
+_Weights = Annotated[str | None, typer.Option(help="Folder or Hugging Face hub name of released weights.")]
+_Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub repository. (default: newest)")]
+_Local = Annotated[bool, typer.Option("--local-files-only", help="Use earlier downloads; never ask the network.")]
+_PrunerSpec = Annotated[str, typer.Option(help="Which tokens stay (`leanseg pruners`); `identity` keeps all.")]
+_KeepRatio = Annotated[
+    float | None, typer.Option(help="Fraction of tokens that stays, if the pruner's spec has none. (default: 0.2)")
+]
+_Task = Annotated[str | None, typer.Option(help="referring or reasoning (for clips: video_...). (default: referring)")]
+_PositionIds = Annotated[str, typer.Option(help="Number kept tokens anew (compact) or not (original).")]
+_Site = Annotated[str, typer.Option(help="Prune before_projector or after_projector.")]
+_Template = Annotated[str | None, typer.Option(help="Prompt: released or paper. (default: the model's own)")]
+_Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.")]
+_Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
+_Out = Annotated[Path | None, typer.Option(help="The folder to write. (default: out/<name of the source>)")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON (docs/cli.md) instead of lines.")]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -41,35 +60,28 @@ class Request:
     instructions: tuple[str, ...]
     model: str
     weights: str | None
-    device: str
-    dtype: str
+    load_options: dict[str, Any]
     out: Path
     options: dict[str, Any]
 
 
 def segment(
-    source: Annotated[Path, typer.Argument(help="A picture, an mp4, gif or webm file, or a folder of frames.")],
-    instructions: Annotated[list[str], typer.Argument(help="What to segment, in words; each is answered on its own.")],
-    model: Annotated[str, typer.Option(help="A model in the package, `instructseg`, or a folder.")] = SHIPPED,
-    weights: Annotated[str | None, typer.Option(help="Folder or Hugging Face hub name of released weights.")] = None,
-    pruner: Annotated[
-        str, typer.Option(help="Which tokens stay (`leanseg pruners`); `identity` keeps all.")
-    ] = DEFAULT_PRUNER,
-    keep_ratio: Annotated[
-        float | None, typer.Option(help="Fraction of tokens that stays, if the pruner's spec has none. (default: 0.2)")
-    ] = None,
-    task: Annotated[
-        str | None, typer.Option(help="referring or reasoning (for clips: video_...). (default: referring)")
-    ] = None,
-    position_ids: Annotated[
-        str, typer.Option(help="Number kept tokens anew (compact) or not (original).")
-    ] = DEFAULT_POSITION_IDS,
-    site: Annotated[str, typer.Option(help="Prune before_projector or after_projector.")] = "before_projector",
-    template: Annotated[str | None, typer.Option(help="Prompt: released or paper. (default: the model's own)")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    out: Annotated[Path | None, typer.Option(help="The folder to write. (default: out/<name of the source>)")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (docs/cli.md) instead of lines.")] = False,
+    source: _Source,
+    instructions: _Instructions,
+    model: _Model = SHIPPED,
+    weights: _Weights = None,
+    revision: _Revision = None,
+    local_files_only: _Local = False,
+    pruner: _PrunerSpec = DEFAULT_PRUNER,
+    keep_ratio: _KeepRatio = None,
+    task: _Task = None,
+    position_ids: _PositionIds = DEFAULT_POSITION_IDS,
+    site: _Site = "before_projector",
+    template: _Template = None,
+    device: _Device = "auto",
+    dtype: _Dtype = "float32",
+    out: _Out = None,
+    as_json: _Json = False,
 ) -> None:
     """Segment what each sentence asks for; writes masks, an overlay with the kept tokens, and result.json."""
     _check_instructions(instructions)
@@ -78,20 +90,16 @@ def segment(
     from leanseg.engine.video import clip_info
 
     info = clip_info(source)
-    options = _options(
-        pruner=_pruner(pruner, keep_ratio), task=task, position_ids=position_ids, site=site, template=template
-    )
+    chosen = _pruner(pruner, keep_ratio)
+    options = _options(pruner=chosen, task=task, position_ids=position_ids, site=site, template=template)
+    load_options: dict[str, Any] = {"device": device, "dtype": dtype, "local_files_only": local_files_only}
+    if revision is not None:
+        load_options["revision"] = revision
     request = Request(
-        source=source,
-        instructions=tuple(instructions),
-        model=model,
-        weights=weights,
-        device=device,
-        dtype=dtype,
-        out=folder,
-        options=options,
-    )
-    said = notes(source, instructions, model)
+        source=source, instructions=tuple(instructions), model=model, weights=weights, load_options=load_options,
+        out=folder, options=options,
+    )  # fmt: skip
+    said = notes(source, instructions, model, weights)
     document = _run(request, info, said)
     for note in said:
         messages().print(f"[yellow]note:[/yellow] {escape(note)}")
@@ -131,7 +139,7 @@ def _run(request: Request, info: ClipInfo, said: list[str]) -> dict[str, Any]:
     from leanseg.engine.records import write_json
 
     with messages().status(f"loading {escape(request.weights or request.model)}"):
-        loaded = segmenter.load(request.model, request.weights, device=request.device, dtype=request.dtype)
+        loaded = segmenter.load(request.model, request.weights, **request.load_options)
     with whole_folder(request.out, "segment") as staging:
         answers = list(_answer(loaded, request, info, staging))
         document: dict[str, Any] = {
