@@ -1,12 +1,16 @@
-"""Fill the tables of README.md and docs/ from the records in results/."""
+"""Fill the tables of README.md and docs/ from the records in results/, that of docs/pruners.md from the registry."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from leanseg.cli.pruners import describe
 from leanseg.engine.tables import update_documents
 
 ROOT = Path(__file__).resolve().parents[1]
+PRUNERS_PAGE = ROOT / "docs" / "pruners.md"
+_PRUNERS_BLOCK = re.compile(r"(<!-- pruners -->\n)(.*?)(<!-- /pruners -->)", re.DOTALL)
 
 
 def documents() -> list[Path]:
@@ -17,7 +21,40 @@ def documents() -> list[Path]:
     ]
 
 
+def pruner_table() -> str:
+    """Return one Markdown row per registered pruner."""
+    lines = ["| name | what it keeps | needs | source | nested | options |", "|---|---|---|---|---|---|"]
+    for row in describe():
+        options = ", ".join(f"`{name}={value!r}`" for name, value in row["options"].items())
+        cells = [
+            f"`{row['name']}`",
+            row["summary"],
+            ", ".join(row["cues"]) or "nothing",
+            row["paper"],
+            "yes" if row["nested"] else "no",
+            options,
+        ]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def render_pruners(text: str) -> str:
+    """Return the text of the pruners' page with the table of today."""
+    return _PRUNERS_BLOCK.sub(lambda match: f"{match[1]}{pruner_table()}\n{match[3]}", text)
+
+
+def update_pruners() -> bool:
+    """Rewrite the pruners' page if it differs; return whether it did."""
+    text = PRUNERS_PAGE.read_text(encoding="utf-8")
+    rendered = render_pruners(text)
+    if rendered != text:
+        PRUNERS_PAGE.write_text(rendered, encoding="utf-8")
+    return rendered != text
+
+
 def main() -> None:
+    if update_pruners():
+        print(f"updated {PRUNERS_PAGE.relative_to(ROOT)}")
     for path in update_documents(documents(), ROOT):
         print(f"updated {path.relative_to(ROOT)}")
 
