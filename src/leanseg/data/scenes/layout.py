@@ -34,15 +34,15 @@ def _choose_items(draw: Draw, mode: str, count: int, options: SceneOptions) -> l
             copies = count - draw.integer(0, min(2, count - 1))
         else:
             copies = min(count, draw.weighted((2, 3, 4), (0.45, 0.4, 0.15)))
-        name = _seed_item(draw, pool, options)
-        chosen = [(_drawing(draw, name, options), None) for _ in range(copies)]
+        index = draw.choice(pool)
+        chosen = [(index, None) for _ in range(copies)]
     elif mode == "tinted":
         copies = min(count, draw.integer(2, 3))
         hues = draw.sample(tuple(TINTS), copies)
-        name = _seed_item(draw, pool, options)
+        index = draw.choice(pool)
         if copies == 3 and draw.chance(0.25):
             hues[2] = hues[1]
-        chosen = [(_drawing(draw, name, options), hue) for hue in hues]
+        chosen = [(index, hue) for hue in hues]
     else:
         inside, avoid = _seed_set(draw, mode, pool)
         chosen = [(index, None) for index in draw.sample(inside, min(len(inside), count, draw.integer(1, 3)))]
@@ -56,14 +56,6 @@ def _pool(options: SceneOptions) -> tuple[int, ...]:
     if options.items == "train":
         return tuple(range(N_TRAIN_ITEMS))
     return tuple(range(N_TRAIN_ITEMS, len(ITEMS)))
-
-
-def _seed_item(draw: Draw, pool: tuple[int, ...], options: SceneOptions) -> int:
-    return draw.choice(pool)
-
-
-def _drawing(draw: Draw, index: int, options: SceneOptions) -> int:
-    return index
 
 
 def _seed_set(draw: Draw, mode: str, pool: tuple[int, ...]) -> tuple[list[int], frozenset[int]]:

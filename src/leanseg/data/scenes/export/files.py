@@ -1,4 +1,4 @@
-"""What the writers share: pictures, indexed masks with the DAVIS palette, JSON, run-length codes."""
+"""What the writers share: pictures, indexed masks with the DAVIS palette, JSON."""
 
 from __future__ import annotations
 
@@ -58,11 +58,3 @@ def index_map(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Return (H, W) with the number (from 1) of the object that owns each pixel, from disjoint masks (n, H, W)."""
     numbers = np.arange(1, len(masks) + 1, dtype=np.uint8)[:, None, None]
     return np.asarray((masks * numbers).sum(axis=0, dtype=np.uint8))
-
-
-def run_length(mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return COCO's compressed run-length code of a mask, `counts` as text."""
-    from pycocotools import mask as coco
-
-    code = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")}

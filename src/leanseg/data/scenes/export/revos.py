@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leanseg.data.scenes.export.files import run_length, write_json, write_picture
+from leanseg.data.scenes.export.files import write_json, write_picture
 from leanseg.data.scenes.scene import ClipScene, SceneInstruction
+from leanseg.run_length import encode_mask
 
 
 def write_revos(clips: Iterable[ClipScene], root: Path, *, split: str = "valid") -> dict[str, int]:
@@ -31,7 +32,7 @@ def write_revos(clips: Iterable[ClipScene], root: Path, *, split: str = "valid")
             write_picture(root / "JPEGImages" / video / f"{name}.jpg", frame)
         for k in range(len(clip.objects)):
             masks_by_annotation[str(first + k)] = [
-                run_length(mask) if mask.any() else None for mask in clip.masks[:, k]
+                encode_mask(mask) if mask.any() else None for mask in clip.masks[:, k]
             ]
         spoken = {str(k): _expression(one, first) for k, one in enumerate(clip.instructions)}
         expressions += len(spoken)
@@ -60,6 +61,6 @@ def _expression(instruction: SceneInstruction, first: int) -> dict[str, Any]:
 
 def _foreground(union: NDArray[np.bool_]) -> dict[str, Any]:
     return {
-        "masks_rle": [run_length(mask) for mask in union],
+        "masks_rle": [encode_mask(mask) for mask in union],
         "foreground_ratio": [float(mask.mean()) for mask in union],
     }
