@@ -33,11 +33,11 @@ _NANO = (
         trains=(*TOWER, *LANGUAGE), mask=_LIGHT, tower_rate=0.3,
     ),
     Stage(
-        name="language", losses="language", steps=2100, frames=3, texts=8, learning_rate=6e-4, decay_share=0.7,
+        name="language", losses="language", steps=2700, frames=3, texts=8, learning_rate=6e-4, decay_share=0.7,
         trains=(*TOWER, "language_model.", *QUERIES), mask=_LIGHT, tower_rate=0.3,
     ),
     Stage(
-        name="video", losses="video", steps=800, frames=2, texts=5, learning_rate=3e-4, warmup=50,
+        name="video", losses="video", steps=450, frames=2, texts=5, learning_rate=3e-4, warmup=50,
         trains=(*TOWER, "language_model.", *QUERIES, *VIDEO), clip_share=0.5, mask=_LIGHT, tower_rate=0.3,
     ),
 )  # fmt: skip
