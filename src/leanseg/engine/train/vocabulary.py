@@ -6,12 +6,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-
 from leanseg.data import scenes
 from leanseg.data.scenes import SceneOptions, generate_scene
 from leanseg.models.instructseg.prompt import PLACEHOLDERS, TASKS, clean_instruction, prompt_text
-from leanseg.models.instructseg.tokenizer import END_OF_TEXT, SEG, TextTokenizer
+from leanseg.models.instructseg.tokenizer import END_OF_TEXT, SEG, TextTokenizer, train_tokenizer
 
 
 def scene_texts(n_scenes: int, *, clips_every: int = 10) -> Iterable[str]:
@@ -35,23 +33,11 @@ def build_tokenizer(texts: Iterable[str], *, vocabulary: int = 3000) -> TextToke
     """Learn a lower-casing byte-level BPE from `texts`, so that no input is unknown; deterministic for given texts.
 
     The fixed texts of the prompts are single tokens: they carry no information, and the language model need not read
-    sixty
-    tokens to learn so.
+    sixty tokens to learn so.
     """
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        min_frequency=2,
-        show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=[END_OF_TEXT, SEG],
+    return train_tokenizer(
+        texts, vocab_size=vocabulary, lower_case=True, prefix_space=True, min_frequency=2, whole_texts=fixed_texts()
     )
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in fixed_texts()])
-    return TextTokenizer(tokenizer)
 
 
 def write_tokenizer(directory: Path, *, n_scenes: int = 5000) -> TextTokenizer:

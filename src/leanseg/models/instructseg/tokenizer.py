@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from leanseg.errors import WeightsError
 from leanseg.models.instructseg.files import check_json_size, read_json, write_json
@@ -68,18 +68,34 @@ def load_tokenizer(directory: str | Path) -> TextTokenizer:
     return TextTokenizer(backend)
 
 
-def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> TextTokenizer:
-    """Train a byte-level BPE of at most `vocab_size` ids on `texts`; the same texts give the same tokenizer."""
+def train_tokenizer(
+    texts: Iterable[str],
+    *,
+    vocab_size: int,
+    lower_case: bool = False,
+    prefix_space: bool = False,
+    min_frequency: int = 0,
+    whole_texts: Sequence[str] = (),
+) -> TextTokenizer:
+    """Train a byte-level BPE of at most `vocab_size` ids on `texts`; the same texts give the same tokenizer.
+
+    `prefix_space` gives a first word the id that it has after a space. Pairs rarer than `min_frequency` are not merged.
+    Each of `whole_texts` becomes one id, beyond `vocab_size`, wherever it stands, in its own case.
+    """
     backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if lower_case:
+        backend.normalizer = normalizers.Lowercase()
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
+        min_frequency=min_frequency,
         special_tokens=[END_OF_TEXT, SEG],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
+    backend.add_tokens([AddedToken(text, normalized=False) for text in whole_texts])
     return TextTokenizer(backend)
 
 
