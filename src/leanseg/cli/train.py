@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +39,7 @@ def train(
 ) -> None:
     """Train a model on generated scenes, stage by stage; run it again to resume."""
     from leanseg.cli.console import print_json, results
-    from leanseg.engine.train.launch import Request, plan, run_job
+    from leanseg.engine.train.launch import RECORD_FILE, Request, plan, run_job
 
     request = Request(
         model=model, preset=preset, stages=tuple(stage) if stage else None, out=out, init=tuple(init or ()),
@@ -46,9 +47,10 @@ def train(
         precision=precision, seed=seed,
     )  # fmt: skip
     job = plan(request)
-    folder = run_job(job)
+    folder = run_job(job, prepare=_log_to_stderr)
     summary = {
         "model": str(folder),
+        "record": str(folder / RECORD_FILE),
         "logs": [str(out / f"{one.name}.jsonl") for one in job.stages],
         "curves": str(out / "curves.png"),
     }
@@ -56,3 +58,9 @@ def train(
         print_json(summary)
     else:
         results().print(f"model in {folder}; loss curves in {summary['curves']}")
+
+
+def _log_to_stderr() -> None:
+    """Show the lines of the training's log; called in every process of it."""
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    logging.getLogger("leanseg").setLevel(logging.INFO)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import logging
+import shlex
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,23 +11,31 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import ProcessException, spawn
 
 from leanseg.data.scenes.items import ITEMS
 from leanseg.data.scenes.sprites import TINTS
+from leanseg.engine.records import write_json
 from leanseg.engine.segmenter import DEFAULT_MODEL, assets_folder
 from leanseg.engine.train.auxiliary import AuxiliaryHeads
 from leanseg.engine.train.curves import draw_curves
 from leanseg.engine.train.recipes import recipe
+from leanseg.engine.train.run_record import training_record
+from leanseg.engine.train.scene_seeds import check_scenes
 from leanseg.engine.train.stages import Stage
 from leanseg.engine.train.trainer import Run, TrainOptions, load_weights, train_stage
 from leanseg.engine.train.validation import averaged, validate, validate_as_used
+from leanseg.engine.workers import leave_with_parent
 from leanseg.errors import TrainingError, unknown_name
 from leanseg.models.instructseg.config import InstructSegConfig
+from leanseg.models.instructseg.files import CONFIG_FILE, read_json
 from leanseg.models.instructseg.lora import add_adapters, merge_adapters
 from leanseg.models.instructseg.model import InstructSeg
 from leanseg.models.instructseg.tokenizer import TextTokenizer, load_tokenizer
 from leanseg.models.presets import PRESETS
+
+MODEL_FOLDER = "model"
+RECORD_FILE = "training.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +52,8 @@ class Job:
     processes: int = 1
     threads: int = 1
     lora: bool = False
+    command: str = ""
+    """The command line, for the record beside the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,29 +74,42 @@ class Request:
     precision: str = "bfloat16"
     seed: int = 0
 
+    @property
+    def command(self) -> str:
+        """The command line that trains the same model again."""
+        words = ["leanseg", "train", self.model, "--preset", self.preset]
+        words += [word for name in self.stages or () for word in ("--stage", name)]
+        words += [word for path in self.init for word in ("--init", path.as_posix())]
+        words += [] if self.tokenizer is None else ["--tokenizer", self.tokenizer.as_posix()]
+        words += [] if self.steps is None else ["--steps", str(self.steps)]
+        words += ["--lora"] if self.lora else []
+        words += ["--processes", str(self.processes), "--device", self.device, "--precision", self.precision]
+        return shlex.join([*words, "--seed", str(self.seed), "--out", self.out.as_posix()])
+
 
 def plan(request: Request) -> Job:
     """Check everything that can be checked before a long run starts, and return the job."""
     _check(request)
     folders = [path for path in request.init if path.is_dir()]
-    if folders:
-        config = InstructSegConfig.from_dict(json.loads((folders[-1] / "config.json").read_text()))
-    else:
-        config = PRESETS[request.preset]
+    config = InstructSegConfig.from_dict(read_json(folders[-1] / CONFIG_FILE)) if folders else PRESETS[request.preset]
     source = request.tokenizer or (folders[-1] if folders else assets_folder() / DEFAULT_MODEL)
     vocabulary = load_tokenizer(source).vocab_size
     if vocabulary > config.language.vocab_size:
         config = replace(config, language=replace(config.language, vocab_size=vocabulary, lm_head_size=vocabulary))
     options = TrainOptions(out=request.out, seed=request.seed, device=request.device, precision=request.precision)
+    stages = recipe(request.preset, request.stages, steps=request.steps)
+    for stage in stages:
+        check_scenes(stage, seed=request.seed, processes=request.processes)
     return Job(
         config=config,
-        stages=recipe(request.preset, request.stages, steps=request.steps),
+        stages=stages,
         options=options,
         tokenizer=source,
         init=request.init,
         processes=request.processes,
         threads=request.threads,
         lora=request.lora,
+        command=request.command,
     )
 
 
@@ -110,9 +132,7 @@ def _check(request: Request) -> None:
 
 
 def new_model(job: Job) -> tuple[InstructSeg, AuxiliaryHeads]:
-    """Build model and auxiliary heads from the run's seed, without touching the global random state, then load
-    `init`.
-    """
+    """Build model and auxiliary heads from the run's seed, not from the global random state, then load `init`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.options.seed)
         model = InstructSeg(job.config)
@@ -136,14 +156,24 @@ def new_model(job: Job) -> tuple[InstructSeg, AuxiliaryHeads]:
     return model, heads
 
 
-def run_job(job: Job) -> Path:
-    """Run all stages; return the directory of the averaged model in the released layout."""
+def run_job(job: Job, *, prepare: Callable[[], None] | None = None) -> Path:
+    """Run all stages; return the directory of the averaged model in the released layout, with its `training.json`.
+
+    `prepare` is called first in every process, to set up logging, for example; it must be picklable.
+    """
     if job.processes == 1:
-        _worker(0, job, "")
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            mp.spawn(_worker, args=(job, f"file://{folder}/rendezvous"), nprocs=job.processes)  # type: ignore[attr-defined]
-    return job.options.out / "model"
+        _worker(0, job, "", prepare)
+        return job.options.out / MODEL_FOLDER
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            spawn(_worker, args=(job, f"file://{folder}/rendezvous", prepare), nprocs=job.processes)
+        except ProcessException as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise TrainingError(
+                f"a process of the training stopped ({reason}); mend the cause and run the same command again: it "
+                f"resumes from the checkpoints in {job.options.out}"
+            ) from error
+    return job.options.out / MODEL_FOLDER
 
 
 def _validate(
@@ -159,9 +189,18 @@ def _validate(
     return found
 
 
-def _worker(rank: int, job: Job, rendezvous: str) -> None:
+_LOOKS: dict[str, Callable[[InstructSeg, TextTokenizer], dict[str, float]]] = {
+    "language": validate,
+    "video": validate_as_used,
+}
+"""How stages with these losses are validated; the others train no answers."""
+
+
+def _worker(rank: int, job: Job, rendezvous: str, prepare: Callable[[], None] | None) -> None:
+    leave_with_parent()
+    if prepare is not None:
+        prepare()
     torch.set_num_threads(job.threads)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     options = replace(job.options, rank=rank, world_size=job.processes)
     if job.processes > 1:
         backend = "nccl" if options.device.startswith("cuda") else "gloo"
@@ -169,7 +208,7 @@ def _worker(rank: int, job: Job, rendezvous: str) -> None:
     tokenizer = load_tokenizer(job.tokenizer)
     model, heads = new_model(job)
     for stage in job.stages:
-        look = {"language": validate, "video": validate_as_used}.get(stage.losses)
+        look = _LOOKS.get(stage.losses)
         check = None if look is None else partial(_validate, look, model, tokenizer)
         train_stage(model, heads, tokenizer, stage, options, validate=check)
     if rank == 0:
@@ -177,7 +216,9 @@ def _worker(rank: int, job: Job, rendezvous: str) -> None:
             merge_adapters(model)
         model.language_model.set_attn_implementation("sdpa")
         model.tokenizer = tokenizer
-        model.save_pretrained(options.out / "model", storage="float16", max_shard_bytes=12_000_000)
-        draw_curves([options.out / f"{stage.name}.jsonl" for stage in job.stages], options.out / "curves.png")
+        model.save_pretrained(options.out / MODEL_FOLDER, storage="float16", max_shard_bytes=12_000_000)
+        logs = [options.out / f"{stage.name}.jsonl" for stage in job.stages]
+        write_json(options.out / MODEL_FOLDER / RECORD_FILE, training_record(job.stages, logs, job.command))
+        draw_curves(logs, options.out / "curves.png")
     if job.processes > 1:
         dist.destroy_process_group()

@@ -1,11 +1,9 @@
 r"""Many instructions about one picture in one pass of the language model, without temporal tokens (training only).
 
 The sequence is `text1, "\\n", image tokens` once, then one block per instruction (`text2, instruction, answer, mask
-tokens`) that
-attends to the shared prefix and causally to itself; positions restart after the prefix in every block. So each block
-gives what
-the same instruction gives alone without temporal tokens (tested), at a fraction of the cost: the visual prefix is
-read once.
+tokens`) that attends to the shared prefix and causally to itself; positions restart after the prefix in every block. So
+each block gives what the same instruction gives alone without temporal tokens (tested), at a fraction of the cost: the
+visual prefix is read once.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from leanseg.errors import TrainingError
 from leanseg.models.instructseg.model import InstructSeg
 from leanseg.models.instructseg.prompt import IMAGE_ID, REFER_ID, SEG_ID, TEMPORAL_ID, Prompt
 
@@ -49,7 +48,7 @@ def _block(prompt: Prompt, n_queries: int) -> tuple[list[int], list[int]]:
             return block + [_QUERY] * n_queries, refer_rows
         else:
             block.append(token)
-    raise ValueError("the prompt has no <seg> after <image>")
+    raise TrainingError(f"the prompt {prompt.text!r} has no <seg> after <image>; use the released or paper template")
 
 
 def packed_language(model: InstructSeg, prompts: Sequence[Sequence[Prompt]], image_tokens: Tensor) -> PackedStates:
@@ -100,8 +99,9 @@ def _positions(batch: int, prefix: int, count: int, length: int, device: torch.d
 
 
 def _mask(used: Tensor, prefix: int) -> Tensor:
-    """Additive (B,1,S,S) mask from the used positions (B,K,L) of the blocks: prefix causal, block = prefix + itself
-    causally.
+    """Additive (B,1,S,S) mask from the used positions (B,K,L) of the blocks: each sees the prefix and itself, causally.
+
+    The prefix is causal as well.
     """
     batch, count, length = used.shape
     total = prefix + count * length

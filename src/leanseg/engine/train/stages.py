@@ -13,10 +13,12 @@ from leanseg.engine.train.auxiliary import AuxiliaryHeads
 from leanseg.engine.train.batches import Batch, scene_batch
 from leanseg.engine.train.losses import MaskLossOptions, mask_loss, target_mass_loss
 from leanseg.engine.train.packed import packed_language
+from leanseg.errors import TrainingError
 from leanseg.models.instructseg.mask_decoder import MaskPrediction
 from leanseg.models.instructseg.model import InstructSeg
 from leanseg.models.instructseg.pixel_decoder import PixelFeatures
 from leanseg.models.instructseg.prompt import Prompt, build_prompt
+from leanseg.models.instructseg.tokenizer import TextTokenizer
 
 PIXEL_BRANCH = ("vision_tower_mask.", "pixel_decoder.")
 TOWER = ("vision_tower.", "mm_projector.")
@@ -29,15 +31,12 @@ HEADS = (*QUERIES, "predictor.")
 LANGUAGE = ("language_model.", *HEADS)
 VIDEO = ("temporal_query", "ovp_layers.")
 RELEASED = ("language_model.embed_tokens.", "pixel_decoder.", *HEADS, *VIDEO)
-"""What the released recipe trains besides the LoRA adapters; SigLIP, Swin, the projector and Phi's own weights are
-frozen."""
+"""What the released recipe trains besides the LoRA adapters: not SigLIP, Swin, the projector, nor Phi's own weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage: `steps` of `frames` frames per process, `texts` instructions a frame; `trains` are prefixes of
-    names.
-    """
+    """One stage: `steps` of `frames` frames per process, `texts` instructions a frame; `trains` are name prefixes."""
 
     name: str
     losses: str
@@ -69,7 +68,7 @@ class Context:
 
     model: InstructSeg
     auxiliary: AuxiliaryHeads
-    tokenizer: object
+    tokenizer: TextTokenizer
     stage: Stage
     generator: torch.Generator
 
@@ -87,7 +86,7 @@ def pixel_losses(context: Context, batch: Batch) -> dict[str, Tensor]:
     """Class-agnostic masks from points (as in SAM, arXiv 2304.02643): nothing here knows what an object is called."""
     model, stage = context.model, context.stage
     if batch.points is None or batch.point_targets is None:
-        raise ValueError("the pixel stage needs point prompts")
+        raise TrainingError("the batch has no point prompts; the pixel losses need them: draw it with points > 0")
     queries = context.auxiliary.points(batch.points)
     features = model.encode_pixels(batch.pixels)
     neutral = queries.new_zeros(queries.shape[0], 1, queries.shape[-1])
@@ -153,9 +152,7 @@ def _attention_loss(attention: list[Tensor], relevant: Tensor) -> Tensor:
 
 
 def video_losses(context: Context, batch: Batch) -> dict[str, Tensor]:
-    """Instructions as at inference: temporal tokens from the reference frames (or the picture itself), one sequence
-    each.
-    """
+    """Instructions as at inference: one sequence each, temporal tokens of reference frames or the picture itself."""
     model, stage, heads = context.model, context.stage, context.auxiliary
     features = _pixel_features(model, batch.pixels)
     frames = len(batch.texts)

@@ -1,9 +1,8 @@
 """The training loop: staged, resumable exactly, on one or several processes, on CPU or GPU.
 
 Exact resume rests on three rules: a batch is a function of (seed, stage, step, rank); random points come from a
-generator seeded
-by the same numbers; a checkpoint holds parameters, moving averages and the optimiser. Nothing touches the global
-random state.
+generator seeded by the same numbers; a checkpoint holds parameters, moving averages and the optimiser. Nothing touches
+the global random state.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ from torch import Tensor, nn
 from leanseg.data.scenes import SceneOptions
 from leanseg.engine.train.alignment import align_vocabulary, mark_positions
 from leanseg.engine.train.auxiliary import AuxiliaryHeads
-from leanseg.engine.train.batches import IGNORED
+from leanseg.engine.train.scene_seeds import check_scenes, scene_seeds
 from leanseg.engine.train.stages import LOSSES, Context, Stage, draw
 from leanseg.errors import TrainingError
 from leanseg.models.instructseg.model import InstructSeg
+from leanseg.models.instructseg.tokenizer import TextTokenizer
 
 logger = logging.getLogger(__name__)
 HEADS_RATE = 3.0
-__all__ = ["IGNORED", "TrainOptions", "train_stage"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,13 +114,6 @@ def _average_gradients(parameters: dict[str, nn.Parameter], world_size: int) -> 
         start += parameter.numel()
 
 
-def _seeds(options: TrainOptions, stage: Stage, step: int) -> list[int]:
-    """Scene seeds of one step: disjoint over stages, steps and ranks, all in the training range."""
-    offset = (step * options.world_size + options.rank) * stage.frames
-    start = (options.seed * 16 + sum(stage.name.encode()) % 16) * 50_000_000
-    return [start + offset + i for i in range(stage.frames)]
-
-
 def _save(path: Path, state: dict[str, Any]) -> None:
     temporary = path.with_suffix(".partial")
     torch.save(state, temporary)
@@ -164,7 +156,7 @@ class Run:
 def train_stage(
     model: InstructSeg,
     auxiliary: AuxiliaryHeads,
-    tokenizer: object,
+    tokenizer: TextTokenizer,
     stage: Stage,
     options: TrainOptions,
     *,
@@ -172,10 +164,10 @@ def train_stage(
 ) -> Path:
     """Train one stage, resuming from `<out>/<stage>.checkpoint` if it is there; return the file of averaged weights.
 
-    Writes `<out>/<stage>.jsonl` (one line per `log_every` steps) and, at the end, `<out>/<stage>.safetensors` with
-    the averaged
-    weights of what the stage trained. `validate(run)` is called at every checkpoint on rank 0.
+    Writes `<out>/<stage>.jsonl` (one line per `log_every` steps) and, at the end, `<out>/<stage>.safetensors` with the
+    averaged weights of what the stage trained. `validate(run)` is called at every checkpoint on rank 0.
     """
+    check_scenes(stage, seed=options.seed, processes=options.world_size)
     options.out.mkdir(parents=True, exist_ok=True)
     result, checkpoint = options.out / f"{stage.name}.safetensors", options.out / f"{stage.name}.checkpoint"
     if result.exists():
@@ -203,21 +195,31 @@ def train_stage(
                 _log(options, stage, {"step": run.step, "seconds": round(run.seconds, 1), **validate(run)})
         if options.world_size > 1 and run.step % options.checkpoint_every == 0:
             dist.barrier()
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(run.average.shadow[name])
-    if options.rank == 0:
+    _hand_on(run, result if options.rank == 0 else None)
+    return result
+
+
+@torch.no_grad()
+def _hand_on(run: Run, result: Path | None) -> None:
+    """Put the averaged weights into the model, and into a file without the heads that no loss has reached."""
+    for name, parameter in run.parameters.items():
+        parameter.copy_(run.average.shadow[name])
+    if result is not None:
         kept = {
             name: tensor
             for name, tensor in run.average.shadow.items()
             if name in run.used or not name.startswith("auxiliary.")
         }
         save_file({name: tensor.cpu().contiguous() for name, tensor in kept.items()}, result)
-    return result
 
 
 def _steps(
-    model: InstructSeg, auxiliary: AuxiliaryHeads, tokenizer: object, stage: Stage, options: TrainOptions, run: Run
+    model: InstructSeg,
+    auxiliary: AuxiliaryHeads,
+    tokenizer: TextTokenizer,
+    stage: Stage,
+    options: TrainOptions,
+    run: Run,
 ) -> Iterator[None]:
     """Advance the run one optimiser step at a time."""
     sums: dict[str, float] = {}
@@ -227,7 +229,7 @@ def _steps(
         context = Context(model=model, auxiliary=auxiliary, tokenizer=tokenizer, stage=stage, generator=generator)
         batch = draw(
             context,
-            _seeds(options, stage, run.step),
+            scene_seeds(stage, run.step, seed=options.seed, rank=options.rank, processes=options.world_size),
             run.step,
             replace(options.scenes, n_instructions=max(1, stage.texts)),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,8 +13,9 @@ from leanseg.data.scenes import SceneOptions
 from leanseg.data.scenes.splits import SPLITS, split
 from leanseg.engine.train.batches import Batch, scene_batch
 from leanseg.engine.train.packed import packed_language
-from leanseg.models.instructseg.mask_decoder import MaskPrediction
+from leanseg.metrics import GIoU
 from leanseg.models.instructseg.model import InstructSeg
+from leanseg.models.instructseg.postprocess import best_mask
 from leanseg.models.instructseg.prompt import build_prompt
 from leanseg.models.instructseg.tokenizer import TextTokenizer
 
@@ -33,41 +35,24 @@ def averaged(parameters: dict[str, nn.Parameter], shadow: dict[str, Tensor]) -> 
                 parameter.copy_(own[name])
 
 
-def chosen_masks(prediction: MaskPrediction, size: int) -> Tensor:
-    """(B,size,size) bool: the mask of the query with the highest class score times mask quality, as at inference."""
-    masks = torch.nn.functional.interpolate(
-        prediction.mask_logits.float(), size=(size, size), mode="bilinear", align_corners=False
-    )
-    binary = masks > 0
-    quality = (masks.sigmoid() * binary).sum((2, 3)) / (binary.sum((2, 3)) + 1e-6)
-    best = (prediction.score_logits.float().sigmoid() * quality).argmax(1)
-    return binary[torch.arange(len(best)), best]
-
-
-def ious(masks: Tensor, targets: Tensor) -> Tensor:
-    """IoU of (B,H,W) bool masks, 1 where both are empty."""
-    inter = (masks & targets).flatten(1).sum(1).float()
-    union = (masks | targets).flatten(1).sum(1).float()
-    return torch.where(union == 0, 1.0, inter / (union + 1e-5))
-
-
 @torch.no_grad()
 def validate(model: InstructSeg, tokenizer: TextTokenizer, *, n_scenes: int = 48, texts: int = 4) -> dict[str, float]:
-    """Return gIoU with all tokens, blind, and by kind, of packed instructions without temporal tokens."""
+    """Return gIoU with all tokens and with none, of packed instructions without temporal tokens."""
     first, options = SPLITS["validation"].first_seed, SceneOptions(n_instructions=texts)
-    device = str(model.device)
-    values: dict[str, list[Tensor]] = {"all": [], "blind": []}
+    seen = {"all": GIoU(), "blind": GIoU()}
     for start in range(0, n_scenes, 8):
         seeds = list(range(first + start, first + min(start + 8, n_scenes)))
         batch = scene_batch(seeds, model.config, options)
-        for name, share in (("all", 1), ("blind", 0)):
-            values[name].append(_batch_ious(model, tokenizer, batch, device, visible=bool(share)))
-    return {f"validation_{name}": float(torch.cat(parts).mean()) for name, parts in values.items()}
+        targets = batch.targets.flatten(0, 1).numpy() > 0.5
+        for name, metric in seen.items():
+            metric.update(targets, _packed_masks(model, tokenizer, batch, visible=name == "all"))
+    return {f"validation_{name}": metric.compute() for name, metric in seen.items()}
 
 
-def _batch_ious(model: InstructSeg, tokenizer: TextTokenizer, batch: Batch, device: str, *, visible: bool) -> Tensor:
-    features = model.encode_pixels(batch.pixels.to(device))
-    tokens = model.project(model.encode_vision(batch.siglip.to(device)))
+def _packed_masks(model: InstructSeg, tokenizer: TextTokenizer, batch: Batch, *, visible: bool) -> np.ndarray:
+    """Return the answers bool (B*K,S,S) at the size of the mask branch's input."""
+    features = model.encode_pixels(batch.pixels.to(model.device))
+    tokens = model.project(model.encode_vision(batch.siglip.to(model.device)))
     prompts = [
         [build_prompt(tokenizer, k, t) for k, t in zip(ks, ts, strict=True)]
         for ks, ts in zip(batch.tasks, batch.texts, strict=True)
@@ -75,8 +60,13 @@ def _batch_ious(model: InstructSeg, tokenizer: TextTokenizer, batch: Batch, devi
     states = packed_language(model, prompts, tokens if visible else tokens[:, :0])
     score = model.score_embedding(states.refer, features.res5.repeat_interleave(len(prompts[0]), 0))
     prediction = model.decode(states.queries.flatten(0, 1), score, features, last_only=True)[-1]
-    targets = batch.targets.flatten(0, 1).to(device) > 0.5
-    return ious(chosen_masks(prediction, targets.shape[-1]), targets)
+    height, width = batch.targets.shape[-2:]
+    size = (height, width)
+    best = [
+        best_mask(prediction, row, valid_size=size, output_size=size, padded_size=size)
+        for row in range(len(prediction.score_logits))
+    ]
+    return np.stack([one.mask.cpu().numpy() for one in best])
 
 
 def validate_as_used(
@@ -84,15 +74,17 @@ def validate_as_used(
 ) -> dict[str, float]:
     """Return gIoU of pictures and clips through `segment`, temporal tokens included, and of pictures without tokens."""
     model.tokenizer = tokenizer
-    found: dict[str, list[float]] = {"pictures": [], "blind": [], "clips": []}
-    for name, source, count in (("pictures", "validation", scenes), ("clips", "clips_validation", clips)):
+    seen = {"pictures": GIoU(), "blind": GIoU(), "clips": GIoU()}
+    for source, count, rows in (
+        ("validation", scenes, {"pictures": "all", "blind": "blind"}),
+        ("clips_validation", clips, {"clips": "all"}),
+    ):
+        dataset = split(source)
         for number in range(count):
-            sample = split(source)[number * 4 + number % 4]
-            for row, visual in ((name, "all"), ("blind", "blind")):
-                if row == "blind" and name == "clips":
-                    continue
+            sample = dataset[number * 4 + number % 4]
+            for row, visual in rows.items():
                 result = model.segment(
                     sample.clip, sample.instruction, task=sample.meta["task"], visual=visual, coverage=False
                 )
-                found[row].append(float(ious(torch.from_numpy(result.masks), torch.from_numpy(sample.target)).mean()))
-    return {f"validation_{name}": sum(values) / len(values) for name, values in found.items()}
+                seen[row].update(sample.target, result.masks)
+    return {f"validation_{name}": metric.compute() for name, metric in seen.items()}
