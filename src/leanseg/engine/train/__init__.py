@@ -1,3 +1,1 @@
-"""Training of InstructSeg: staged recipes on generated scenes, exact resume, several processes, LoRA for the full
-size.
-"""
+"""Training of InstructSeg in stages on generated scenes: exact resume, several processes, LoRA for the full size."""

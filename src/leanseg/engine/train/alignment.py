@@ -1,8 +1,9 @@
 """A start for a language model without language: words begin where the visual tokens of what they name are.
 
-A released InstructSeg starts from a vision-language model in which words and visual tokens already meet. The small model has
-no such past. So before its first instruction, the embedding of every word that names an item, a category or a hue is set to the
-direction by which the tower's own training recognises it, and keys start equal to queries: attention begins as similarity.
+A released InstructSeg starts from a vision-language model in which words and visual tokens already meet. The small
+model has no such past. So before its first instruction, the embedding of every word that names an item, a category or a
+hue is set to the direction by which the tower's own training recognises it, and keys start equal to queries: attention
+begins as similarity.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def align_vocabulary(model: InstructSeg, heads: AuxiliaryHeads, tokenizer: TextT
 
 @torch.no_grad()
 def mark_positions(model: InstructSeg, *, amplitude: float = 6.0) -> None:
-    """Add where a token is to the tower's position embedding, in place: sines and cosines in 16 directions of their own.
+    """Add where a token is to the tower's position embedding, in place, as sines and cosines in 16 directions.
 
     Recognising items needs no absolute place, so a tower trained on that alone drowns its position embedding; but a
     language model can only say where something is if the tokens do.

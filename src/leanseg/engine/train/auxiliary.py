@@ -30,9 +30,7 @@ class PointPrompts(nn.Module):
 
 
 class AuxiliaryHeads(nn.Module):
-    """Dense labels of visual tokens, the same item table read from text, and the relevance of a token to an
-    instruction.
-    """
+    """What visual tokens show, the same item table read from text, and which tokens matter to an instruction."""
 
     def __init__(self, *, width: int, query_width: int, n_items: int, n_tints: int) -> None:
         super().__init__()
@@ -60,7 +58,7 @@ class AuxiliaryHeads(nn.Module):
         return {"items": items, "tints": 0.5 * tints, "boxes": 2 * boxes}
 
     def token_place_loss(self, tokens: Tensor, labels: TokenLabels) -> Tensor:
-        """Distance of what (B,N,D) tokens of objects say of their object's place from its point prompt, relative to its length.
+        """How far what (B,N,D) tokens say of their object's place is from its point prompt, relative to its length.
 
         Without it a token need not know where it is, and an instruction cannot learn where its target is.
         """
@@ -75,8 +73,9 @@ class AuxiliaryHeads(nn.Module):
         return (said - wanted).pow(2).sum(-1).mean() / wanted.pow(2).sum(-1).mean().clamp(min=1e-6)
 
     def text_loss(self, states: Tensor, labels: TokenLabels, relevant: Tensor) -> Tensor:
-        """Cross-entropy between the items that B x K instruction states (B,K,D) name, read with the token heads' own
-        item table, and the items that the relevant tokens (B,K,N) show.
+        """Cross-entropy between the items that instruction states (B,K,D) name and those that relevant tokens show.
+
+        The states are read with the token heads' own item table; `relevant` is (B,K,N).
         """
         n_items = self.items.out_features
         shown = F.one_hot(labels.items.clamp(min=0), n_items).float() * (labels.items > 0).unsqueeze(-1)
@@ -89,9 +88,7 @@ class AuxiliaryHeads(nn.Module):
         return (loss * (count > 0)).sum() / (count > 0).sum().clamp(min=1)
 
     def relevance_loss(self, states: Tensor, tokens: Tensor, relevant: Tensor) -> Tensor:
-        """Binary cross-entropy of dot(instruction state (B,K,D), token (B,N,D)) with what is relevant (B,K,N),
-        balanced.
-        """
+        """Balanced binary cross-entropy of dot(state (B,K,D), token (B,N,D)) with what is relevant (B,K,N)."""
         query = self.relevance_text(states.float())
         key = self.relevance_token(self.token_norm(tokens.float()))
         logits = torch.einsum("bkd,bnd->bkn", query, key).float() / math.sqrt(key.shape[-1])
@@ -102,8 +99,7 @@ class AuxiliaryHeads(nn.Module):
         return (positive + negative).mean()
 
     def place_loss(self, queries: Tensor, places: Tensor) -> Tensor:
-        """Distance of mask queries (B,K,Q,C) from the prompt of the target's own places (B,K,P,2), relative to its
-        length.
+        """How far mask queries (B,K,Q,C) are from the prompt of the target's places (B,K,P,2), relative to its length.
 
         The pixel stage taught the mask decoder to read point prompts; this teaches the language model to write them.
         """

@@ -1,6 +1,4 @@
-"""Training batches drawn from generated scenes: every batch is a function of its seeds alone, so a run resumes
-exactly.
-"""
+"""Training batches of generated scenes: each is a function of its seeds alone, so that a run resumes exactly."""
 
 from __future__ import annotations
 
@@ -34,8 +32,7 @@ class TokenLabels:
     tints: Tensor
     """(B,N) int64: 0 = none, tint t is t + 1, IGNORED outside objects."""
     boxes: Tensor
-    """(B,N,3): centre of the token's object minus the token's own centre (y, x), and log of its size; NaN outside
-    objects."""
+    """(B,N,3): centre of the token's object minus the token's own (y, x), log of its size; NaN outside objects."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +51,7 @@ class Batch:
     relevant: Tensor
     """(B,K,N) bool: tokens of which the target covers at least a quarter, or the best covered one."""
     places: Tensor
-    """(B,K,P,2): centroid (y, x) in [0,1] of what is visible of each object that the instruction asks for, NaN where
-    unused."""
+    """(B,K,P,2): centroid (y, x) in [0,1] of what is visible of each object asked for, NaN where unused."""
     references: Tensor | None = None
     """(B,R,3,s,s) reference frames; None for images."""
     points: Tensor | None = None

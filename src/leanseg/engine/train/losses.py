@@ -1,12 +1,9 @@
 """Mask, score and matching losses of InstructSeg's training (instruction = one target mask, so matching is an argmin).
 
-Source: InstructSeg (arXiv 2412.14006), which follows Mask2Former (arXiv 2112.01527): point-sampled binary
-cross-entropy and
-dice with importance sampling, costs 5 and 5, score weight 2, the same losses on every decoder prediction (deep
-supervision).
-Differs from the reference: the Hungarian assignment is an argmin, since an instruction has exactly one target (the
-union of
-what it asks for); an instruction with an empty target trains the scores only.
+Source: InstructSeg (arXiv 2412.14006), which follows Mask2Former (arXiv 2112.01527): point-sampled binary cross-entropy
+and dice with importance sampling, costs 5 and 5, score weight 2, the same losses on every decoder prediction (deep
+supervision). Differs from the reference: the Hungarian assignment is an argmin, since an instruction has exactly one
+target (the union of what it asks for); an instruction with an empty target trains the scores only.
 """
 
 from __future__ import annotations
@@ -42,8 +39,9 @@ def sample_at(maps: Tensor, points: Tensor) -> Tensor:
 
 
 def uncertain_points(logits: Tensor, options: MaskLossOptions, generator: torch.Generator) -> Tensor:
-    """Return (M,P,2) points: a share `importance` where |logit| is smallest among `oversample` times as many, the
-    rest anywhere.
+    """Return (M,P,2) points of (M,h,w) logits: a share `importance` where these are undecided, the rest anywhere.
+
+    Undecided are the points of smallest |logit| among `oversample` times as many.
     """
     count = logits.shape[0]
     drawn = int(options.n_points * options.oversample)
@@ -120,8 +118,7 @@ def target_mass_loss(attention: Tensor, relevant: Tensor) -> Tensor:
     """Return -log of the share of attention that falls on relevant tokens, averaged over rows that have any.
 
     `attention` (R,N) is non-negative (its rows need not sum to 1), `relevant` (R,N) bool. A loss of our own: it
-    teaches the mask
-    tokens where to look and vanishes at inference.
+    teaches the mask tokens where to look and vanishes at inference.
     """
     rows = relevant.any(1)
     share = (attention * relevant).sum(1) / (attention.sum(1) + 1e-6)
