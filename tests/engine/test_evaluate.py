@@ -16,7 +16,7 @@ from leanseg.engine.evaluate import Evaluation, Row, cumulative_iou, evaluate, g
 from leanseg.engine.evaluation_request import Request, evaluation_record, plan
 from leanseg.engine.records import read_record, record, weights_hash, write_json
 from leanseg.engine.segmenter import load
-from leanseg.engine.tables import add_summary, kind_table, render_document, retention_table
+from leanseg.engine.tables import add_summary, gate_table, kind_table, render_document, retention_table
 from leanseg.errors import DataError, LeansegError
 from leanseg.models.instructseg.model import InstructSeg
 from leanseg.models.instructseg.prompt import TASKS, prompt_text
@@ -176,6 +176,16 @@ def test_tables_come_from_records(tmp_path: Path) -> None:
     assert render_document(filled, tmp_path) == filled
     with pytest.raises(DataError, match="unknown table kind"):
         render_document(text.replace("retention", "nothing"), tmp_path)
+
+
+def test_gates_are_judged_by_the_record() -> None:
+    row = {"giou": 0.6, "giou_low": 0.58, "giou_high": 0.62}
+    blind = {"loss": 0.2, "loss_low": 0.1, "loss_high": 0.3}
+    random = {"loss": 0.01, "loss_low": 0.0, "loss_high": 0.02}
+    names = (("all", row), ("blind", blind), ("random@0.05", random))
+    table = gate_table({"summary": [{"name": name, **values} for name, values in names]}).splitlines()
+    assert [line.split("|")[-2].strip() for line in table[2:]] == ["CPU", "CPU", "none"]
+    assert "0.600 (0.580 to 0.620)" in table[2]
 
 
 def test_records_are_read_back_and_checked(tmp_path: Path) -> None:

@@ -80,7 +80,39 @@ def kind_table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-RENDERERS: dict[str, Callable[[dict[str, Any]], str]] = {"retention": retention_table, "kinds": kind_table}
+GATES = (
+    (
+        "gIoU with all tokens",
+        0.50,
+        0.70,
+        lambda named: (named["all"]["giou"], named["all"]["giou_low"], named["all"]["giou_high"]),
+    ),
+    ("all tokens minus blind", 0.12, 0.25, lambda named: _difference(named["blind"])),
+    ("all tokens minus random at 5 %", 0.03, 0.05, lambda named: _difference(named["random@0.05"])),
+)
+"""What was asked of the small model before it was trained: on two CPU cores, and where a GPU is at hand."""
+
+
+def _difference(summary: Summary) -> tuple[float, float, float]:
+    return summary["loss"], summary["loss_low"], summary["loss_high"]
+
+
+def gate_table(record: dict[str, Any]) -> str:
+    """Return the gates with what was measured: the value and its 95 % bootstrap interval, paired for differences."""
+    named = {summary["name"]: summary for summary in record["summary"]}
+    lines = ["| gate | asked (CPU) | asked (GPU) | measured | met |", "|---|---|---|---|---|"]
+    for name, low, high, measure in GATES:
+        value, lower, upper = measure(named)
+        met = "both" if value >= high else "CPU" if value >= low else "none"
+        lines.append(f"| {name} | {low:.2f} | {high:.2f} | {value:.3f} ({lower:.3f} to {upper:.3f}) | {met} |")
+    return "\n".join(lines)
+
+
+RENDERERS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "retention": retention_table,
+    "kinds": kind_table,
+    "gates": gate_table,
+}
 _BLOCK = re.compile(r"(<!-- table: (\S+) (\S+) -->\n)(.*?)(<!-- /table -->)", re.DOTALL)
 
 
