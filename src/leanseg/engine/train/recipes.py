@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from leanseg.engine.train.losses import MaskLossOptions
-from leanseg.engine.train.stages import LANGUAGE, PIXEL_BRANCH, QUERIES, RELEASED, TOWER, VIDEO, Stage
+from leanseg.engine.train.stages import PIXEL_BRANCH, QUERIES, RELEASED, TOWER, VIDEO, Stage
 from leanseg.errors import TrainingError, unknown_name
 
 # A quarter of the released weights: beside them the losses of tokens and texts would hardly be heard.
@@ -22,7 +22,7 @@ _NANO = (
     ),
     Stage(
         name="ground", losses="language", steps=800, frames=3, texts=8, learning_rate=7e-4, decay_share=0.0,
-        trains=("mm_projector.", *LANGUAGE), mask=_LIGHT, aligns_vocabulary=True,
+        trains=("mm_projector.", "language_model.", *QUERIES), mask=_LIGHT, aligns_vocabulary=True,
     ),
     Stage(
         name="place", losses="tower", steps=300, frames=16, texts=0, learning_rate=7e-4, decay_share=0.3,
@@ -30,7 +30,7 @@ _NANO = (
     ),
     Stage(
         name="settle", losses="language", steps=400, frames=3, texts=8, learning_rate=7e-4, decay_share=0.0,
-        trains=(*TOWER, *LANGUAGE), mask=_LIGHT, tower_rate=0.3,
+        trains=(*TOWER, "language_model.", *QUERIES), mask=_LIGHT, tower_rate=0.3,
     ),
     Stage(
         name="language", losses="language", steps=2700, frames=3, texts=8, learning_rate=6e-4, decay_share=0.7,

@@ -28,7 +28,6 @@ QUERIES = (
 )  # fmt: skip
 """What turns the language model's states into queries and scores; the mask decoder's own path is not among it."""
 HEADS = (*QUERIES, "predictor.")
-LANGUAGE = ("language_model.", *HEADS)
 VIDEO = ("temporal_query", "ovp_layers.")
 RELEASED = ("language_model.embed_tokens.", "pixel_decoder.", *HEADS, *VIDEO)
 """What the released recipe trains besides the LoRA adapters: not SigLIP, Swin, the projector, nor Phi's own weights."""
