@@ -87,6 +87,15 @@ def test_a_stage_trains_only_its_parameters(
     assert (tmp_path / f"{name}.safetensors").exists()
 
 
+def test_the_last_step_is_logged_also_before_the_interval_ends(
+    config: InstructSegConfig, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
+    model, heads = build(config, tokenizer)
+    (stage,) = recipe("tiny", ("tower",), steps=3)
+    train_stage(model, heads, tokenizer, stage, TrainOptions(out=tmp_path, log_every=2, precision="float32"))
+    assert [row["step"] for row in read_log(tmp_path / "tower.jsonl") if "total" in row] == [2, 3]
+
+
 def test_a_killed_run_resumes_to_the_same_weights(
     config: InstructSegConfig, tokenizer: TextTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,3 +188,12 @@ def _centroids(masks: Tensor) -> Tensor:
 
 def _union(masks: Tensor, targets: Sequence[int]) -> Tensor:
     return masks[list(targets)].amax(0) if targets else torch.zeros_like(masks[0])
+
+
+def to_device(batch: Any, device: str) -> Any:
+    """Move every tensor of a (nested) frozen dataclass to the device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if hasattr(batch, "__dataclass_fields__"):
+        return replace(batch, **{name: to_device(getattr(batch, name), device) for name in batch.__dataclass_fields__})
+    return batch

@@ -31,6 +31,7 @@ def draw_curves(logs: Sequence[Path], out: Path) -> Path:
             points = [(row["step"], row[name]) for row in rows if row.get(name, 0) > 0]
             axes.plot([x for x, _ in points], [y for _, y in points], label=name, linewidth=2 if name == "total" else 1)
         axes.set(title=path.stem, xlabel="step", ylabel="loss", yscale="log")
-        axes.legend(fontsize=7)
+        if rows:
+            axes.legend(fontsize=7)
     figure.savefig(out, dpi=110)
     return out

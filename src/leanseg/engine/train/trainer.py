@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from leanseg.data.scenes import SceneOptions
 from leanseg.engine.train.alignment import align_vocabulary, mark_positions
 from leanseg.engine.train.auxiliary import AuxiliaryHeads
+from leanseg.engine.train.batches import to_device
 from leanseg.engine.train.scene_seeds import check_scenes, scene_seeds
 from leanseg.engine.train.stages import LOSSES, Context, Stage, draw
 from leanseg.errors import TrainingError
@@ -222,7 +223,7 @@ def _steps(
     run: Run,
 ) -> Iterator[None]:
     """Advance the run one optimiser step at a time."""
-    sums: dict[str, float] = {}
+    recent: list[dict[str, float]] = []
     while run.step < stage.steps:
         begin = time.perf_counter()
         generator = torch.Generator().manual_seed(hash((options.seed, run.step, options.rank)) % 2**63)
@@ -256,14 +257,19 @@ def _steps(
         run.step += 1
         run.average.update(run.parameters, run.step)
         run.seconds += time.perf_counter() - begin
-        for name, value in (_floats(losses) | {"total": float(total.detach()), "norm": float(norm)}).items():
-            sums[name] = sums.get(name, 0.0) + value / options.log_every
-        if run.step % options.log_every == 0:
+        recent.append(_floats(losses) | {"total": float(total.detach()), "norm": float(norm)})
+        if run.step % options.log_every == 0 or run.step == stage.steps:
             if options.rank == 0:
-                rate = learning_rate(stage, run.step - 1)
-                _log(options, stage, {"step": run.step, "seconds": round(run.seconds, 1), "learning_rate": rate} | sums)
-            sums = {}
+                _log(options, stage, _row(run, learning_rate(stage, run.step - 1), recent))
+            recent = []
         yield
+
+
+def _row(run: Run, rate: float, recent: list[dict[str, float]]) -> dict[str, float]:
+    """Return a line of the log: where the run is, and the mean of every loss over the recent steps."""
+    names = dict.fromkeys(name for losses in recent for name in losses)
+    means = {name: sum(losses.get(name, 0.0) for losses in recent) / len(recent) for name in names}
+    return {"step": run.step, "seconds": round(run.seconds, 1), "learning_rate": rate, **means}
 
 
 def _floats(losses: dict[str, Tensor]) -> dict[str, float]:
@@ -275,15 +281,6 @@ def _log(options: TrainOptions, stage: Stage, row: dict[str, float]) -> None:
     with (options.out / f"{stage.name}.jsonl").open("a") as file:
         file.write(json.dumps(rounded) + "\n")
     logger.info("%s %s", stage.name, rounded)
-
-
-def to_device(batch: Any, device: str) -> Any:
-    """Move every tensor of a (nested) frozen dataclass to the device."""
-    if isinstance(batch, Tensor):
-        return batch.to(device)
-    if hasattr(batch, "__dataclass_fields__"):
-        return replace(batch, **{name: to_device(getattr(batch, name), device) for name in batch.__dataclass_fields__})
-    return batch
 
 
 def load_weights(model: InstructSeg, auxiliary: AuxiliaryHeads, path: Path) -> None:
