@@ -150,7 +150,7 @@ def _resolve(name_or_path: str | Path, weights: str | Path | None) -> str | Path
     if name in FAMILIES:
         raise InputError(
             f"the model {name!r} has no weights in this package; give a folder or hub id of the released layout, "
-            f"such as {RELEASE!r} (7.4 GB): load({name!r}, weights=...)"
+            f"such as {RELEASE!r} (7.4 GB): --weights {RELEASE}, or load({name!r}, weights={RELEASE!r}) in Python"
         )
     if Path(name_or_path).is_dir():
         return Path(name_or_path)
