@@ -23,10 +23,12 @@ def draw_curves(logs: Sequence[Path], out: Path) -> Path:
     from matplotlib.figure import Figure
 
     present = [path for path in logs if path.exists()]
-    figure = Figure(figsize=(5 * max(1, len(present)), 4), layout="constrained")
+    columns = min(4, max(1, len(present)))
+    lines = -(-max(1, len(present)) // columns)
+    figure = Figure(figsize=(5 * columns, 4 * lines), layout="constrained")
     for index, path in enumerate(present):
         rows = [row for row in read_log(path) if "total" in row]
-        axes = figure.add_subplot(1, len(present), index + 1)
+        axes = figure.add_subplot(lines, columns, index + 1)
         for name in sorted({key for row in rows for key in row} - {"step", "seconds", "learning_rate", "norm"}):
             points = [(row["step"], row[name]) for row in rows if row.get(name, 0) > 0]
             axes.plot([x for x, _ in points], [y for _, y in points], label=name, linewidth=2 if name == "total" else 1)
