@@ -42,8 +42,8 @@ _NANO = (
     ),
 )  # fmt: skip
 
-# The release's adaptation (InstructSeg, arXiv 2412.14006). It adds the language model's cross-entropy on conversation and
-# reasoning data; this recipe trains on masks alone.
+# The release's adaptation (InstructSeg, arXiv 2412.14006). It adds the language model's cross-entropy on conversation
+# and reasoning data; this recipe trains on masks alone.
 _FULL = (
     Stage(
         name="adapt", losses="video", steps=100_000, frames=4, texts=1, learning_rate=4e-5, warmup=3000,
