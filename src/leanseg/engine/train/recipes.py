@@ -62,9 +62,7 @@ RECIPES: dict[str, tuple[Stage, ...]] = {
 
 
 def recipe(preset: str, stages: tuple[str, ...] | None = None, *, steps: int | None = None) -> tuple[Stage, ...]:
-    """Return the stages of a preset, all or those named (in the recipe's order), with another number of steps where
-    given.
-    """
+    """Return the stages of a preset, all or those named, in the recipe's order; `steps` replaces each one's number."""
     if preset not in RECIPES:
         raise TrainingError(unknown_name("recipe", preset, RECIPES))
     known = {stage.name: stage for stage in RECIPES[preset]}
