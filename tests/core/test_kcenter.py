@@ -136,6 +136,29 @@ def test_every_dtype_is_computed_in_float64(dtype):
     assert radius.dtype == torch.float64
 
 
+def nearest_other(points):
+    distances = (points[:, None] - points[None]).square().sum(2)
+    return distances.fill_diagonal_(torch.inf).amin(1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 40), st.integers(1, 5))
+def test_the_isolated_point_is_the_one_whose_nearest_other_is_farthest(seed, n_points, width):
+    whole = torch.randint(0, 4, (2, n_points, width), generator=torch.Generator().manual_seed(seed)).double()
+    for points in (cloud(2, n_points, width, seed).double(), whole):
+        expected = [int(nearest_other(row).argmax()) for row in points]
+        assert kcenter.isolated(points).tolist() == expected
+
+
+def test_the_isolated_point_of_duplicates_of_constants_and_of_one_point():
+    points = torch.tensor([[[9.0], [9.0], [1.0], [0.0], [3.0]]])
+    assert kcenter.isolated(points).tolist() == [4]
+    assert kcenter.isolated(torch.ones(2, 6, 3)).tolist() == [0, 0]
+    assert kcenter.isolated(torch.ones(1, 1, 3)).tolist() == [0]
+    with pytest.raises(TokensError, match="NaN or infinite"):
+        inspect.unwrap(kcenter.isolated)(torch.tensor([[[float("nan")]]]))
+
+
 def test_no_gradient_is_recorded():
     points = cloud(1, 10, 2).requires_grad_()
     assert not kcenter.select(points, 3)[1].requires_grad

@@ -2,7 +2,7 @@
 
 import torch
 
-from leanseg.core.kcenter.reference import farthest_first
+from leanseg.core.kcenter.reference import farthest_first, most_isolated
 from leanseg.errors import BudgetError, TokensError
 from leanseg.shapes import Float, Int, Shaped, Tensor
 
@@ -25,15 +25,32 @@ def select(
     >>> order.tolist(), radius.tolist()
     ([[0, 3, 2]], [[9.0, 4.0, 1.0]])
     """
+    _check_points(points)
+    batch, n_points, _ = points.shape
+    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= n_points:
+        raise BudgetError(f"k is {k!r}; it must be a whole number in 1..{n_points}, the number of points")
+    return farthest_first(points, k, _starts(start, batch, n_points, points.device))
+
+
+def isolated(points: Shaped[Tensor, "..."]) -> Int[Tensor, " b"]:
+    """Return for each row (B,) the point whose nearest other point is farthest: where DivPrune begins.
+
+    `points` (B, N, D). Ties as in `select`: the lowest index among squared distances that agree to one part in 10^10.
+    Equal points are at distance 0 of each other; a point alone is the answer. Each row as if it were alone.
+
+    >>> isolated(torch.tensor([[[0.0], [1.0], [5.0], [8.0]]])).tolist()
+    [2]
+    """
+    _check_points(points)
+    return most_isolated(points)
+
+
+def _check_points(points: object) -> None:
     if not isinstance(points, Tensor) or points.ndim != 3 or points.numel() == 0 or not points.is_floating_point():
         given = f"{points.dtype} {tuple(points.shape)}" if isinstance(points, Tensor) else type(points).__name__
         raise TokensError(f"points is {given}; expected a non-empty floating-point tensor (B, N, D)")
     if not bool(torch.isfinite(points).all()):
         raise TokensError("points holds values that are NaN or infinite; look for an overflow upstream")
-    batch, n_points, _ = points.shape
-    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= n_points:
-        raise BudgetError(f"k is {k!r}; it must be a whole number in 1..{n_points}, the number of points")
-    return farthest_first(points, k, _starts(start, batch, n_points, points.device))
 
 
 def _starts(start: object, batch: int, n_points: int, device: torch.device) -> Int[Tensor, " b"]:

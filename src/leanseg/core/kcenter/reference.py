@@ -38,6 +38,25 @@ def farthest_first(
     return order.to(device), (radius * scale[:, None]).to(device if device.type != "mps" else "cpu")
 
 
+def most_isolated(points: Float[Tensor, "b n d"]) -> Int[Tensor, " b"]:
+    """Return the point of each row whose nearest other point is farthest; see `leanseg.core.kcenter.isolated`."""
+    rows = points.cpu() if points.device.type == "mps" else points  # mps has no float64
+    return torch.stack([_most_isolated(centred(row)[0]) for row in rows]).to(points.device)
+
+
+def _most_isolated(points: Float[Tensor, "n d"]) -> Int[Tensor, ""]:
+    norms = points.square().sum(dim=1)
+    nearest = []
+    for first in range(0, len(points), _LARGEST_GRAM // 8):
+        some = points[first : first + _LARGEST_GRAM // 8]
+        distances = squared(some @ points.T, norms[first : first + len(some), None], norms)
+        # A point alone has no other; its distance is infinite and it is the answer.
+        distances.diagonal(first).fill_(torch.inf)
+        nearest.append(distances.amin(dim=1))
+    near = torch.cat(nearest)
+    return (near >= near.amax() * (1.0 - TIE)).to(torch.uint8).argmax()
+
+
 def _all_distances(points: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
     products = points @ points.T
     norms = products.diagonal().clone()
