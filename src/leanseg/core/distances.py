@@ -2,7 +2,7 @@
 
 import torch
 
-from leanseg.shapes import Float, Tensor
+from leanseg.shapes import Float, Int, Tensor
 
 # Below this share of |a|^2 + |b|^2 the difference |a|^2 + |b|^2 - 2ab is rounding noise of float64 (about
 # sqrt(D) * 1e-16 of it), so that it counts as zero: equal points are at distance 0 exactly.
@@ -28,6 +28,19 @@ def centred(points: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], float]:
     scale = peak if peak > 0.0 else 1.0
     unit = detached.to(torch.float64) / scale
     return unit.sub_(unit.mean(dim=0)), scale
+
+
+def nearest_kept_index(points: Float[Tensor, "n d"], kept: Int[Tensor, " k"]) -> Int[Tensor, " n"]:
+    """Return for each point the slot 0..K-1 of the nearest of the points `kept`; the lowest slot wins ties.
+
+    A kept point is its own nearest one, also where an equal point has a lower slot.
+    """
+    around, _ = centred(points)
+    norms = around.square().sum(1)
+    distances = squared(around @ around[kept].T, norms[:, None], norms[kept])
+    slots = distances.argmin(dim=1)
+    slots[kept] = torch.arange(len(kept), device=slots.device)
+    return slots
 
 
 def nearest_kept(points: Float[Tensor, "n d"], kept: Float[Tensor, "k d"]) -> Float[Tensor, " n"]:

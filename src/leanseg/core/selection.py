@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from leanseg.core.indexing import check_index_tensor, extremes, widened
 from leanseg.errors import SelectionError
 from leanseg.shapes import Bool, Float, Int, Shaped, Tensor
 
@@ -38,13 +39,13 @@ class Selection:
     def __post_init__(self) -> None:
         if isinstance(self.n_tokens, bool) or not isinstance(self.n_tokens, int) or self.n_tokens < 1:
             raise SelectionError(f"n_tokens is {self.n_tokens!r}; it must be a whole number of at least 1")
-        _check_index_tensor("indices", self.indices, None)
+        check_index_tensor("indices", self.indices, None)
         if bool(((self.indices < 0) | (self.indices >= self.n_tokens)).any()):
-            raise SelectionError(f"indices must lie in 0..{self.n_tokens - 1}; got {_extremes(self.indices)}")
+            raise SelectionError(f"indices must lie in 0..{self.n_tokens - 1}; got {extremes(self.indices)}")
         if bool((self.indices[:, 1:] <= self.indices[:, :-1]).any()):
             raise SelectionError("indices must be unique and ascending in every row; sort them, and give `order` apart")
         if self.order is not None:
-            _check_index_tensor("order", self.order, (self.batch, self.k))
+            check_index_tensor("order", self.order, (self.batch, self.k))
             if not torch.equal(self.order.sort(dim=1).values, self.indices):
                 raise SelectionError("order must hold exactly the kept indices, each once, in the order of picking")
         if self.owner is not None:
@@ -58,9 +59,9 @@ class Selection:
                 raise SelectionError(f"features is {self.features.dtype}; merged features must be floating point")
 
     def _check_owner(self, owner: Int[Tensor, "b n"]) -> None:
-        _check_index_tensor("owner", owner, (self.batch, self.n_tokens))
+        check_index_tensor("owner", owner, (self.batch, self.n_tokens))
         if bool(((owner < -1) | (owner >= self.k)).any()):
-            raise SelectionError(f"owner must lie in -1..{self.k - 1}; got {_extremes(owner)}")
+            raise SelectionError(f"owner must lie in -1..{self.k - 1}; got {extremes(owner)}")
         slots = torch.arange(self.k, device=owner.device).expand(self.batch, self.k)
         if not torch.equal(owner.gather(1, self.indices), slots):
             raise SelectionError("each slot must own its own token: owner[indices[k]] = k")
@@ -111,6 +112,39 @@ class Selection:
         parts = [None if part is None else part[rows] for part in (self.owner, self.features, self.order)]
         return Selection(self.indices[rows], self.n_tokens, *parts)
 
+    def split(self, frames: int) -> list["Selection"]:
+        """Return the selection of each frame of a joint row (1, T*N), as a batch of one over N tokens.
+
+        Frames may keep different counts, also none. Owners are dropped: a token may be owned by another frame's slot.
+        """
+        if self.batch != 1 or frames < 1 or self.n_tokens % frames:
+            raise SelectionError(
+                f"cannot split {self.batch} rows over {self.n_tokens} tokens into {frames} frames; expected one joint "
+                "row whose tokens are a multiple of the frames"
+            )
+        per_frame = self.n_tokens // frames
+        parts = []
+        for frame in range(frames):
+            first = frame * per_frame
+            here = (self.indices[0] >= first) & (self.indices[0] < first + per_frame)
+            order = None
+            if self.order is not None:
+                picked = (self.order[0] >= first) & (self.order[0] < first + per_frame)
+                order = self.order[:, picked] - first
+            features = None if self.features is None else self.features[:, here]
+            parts.append(Selection(self.indices[:, here] - first, per_frame, None, features, order))
+        return parts
+
+    @property
+    def sizes(self) -> Float[Tensor, "b k"]:
+        """How many tokens each slot owns, float32; 1 where each slot stands for itself alone."""
+        counts = torch.zeros((self.batch, self.k + 1), device=self.device)
+        if self.owner is None:
+            return counts[:, 1:] + 1.0
+        # One slot more than K takes the dropped tokens, and is cut off.
+        slots = torch.where(self.owner < 0, self.k, self.owner)
+        return counts.scatter_add_(1, slots, torch.ones(slots.shape, device=self.device))[:, : self.k]
+
     def to(self, device: torch.device | str) -> "Selection":
         """Return the same selection on another device."""
         parts = [None if part is None else part.to(device) for part in (self.owner, self.features, self.order)]
@@ -129,7 +163,7 @@ class Selection:
     def gather(self, values: Shaped[Tensor, " b *rest"]) -> Shaped[Tensor, " b *kept"]:
         """Take the kept rows of `values` (B, N, ...)."""
         self._check_rows("values", values, self.n_tokens, "N")
-        return values.gather(1, _widened(self.indices, values))
+        return values.gather(1, widened(self.indices, values))
 
     def apply(self, values: Float[Tensor, " b *rest"]) -> Float[Tensor, " b *kept"]:
         """Return what enters the model instead of `values` (B, N, D): the merged features if any, else `gather`."""
@@ -151,7 +185,7 @@ class Selection:
         wide = values.to(torch.promote_types(values.dtype, torch.float32))
         # One slot more than K takes the dropped tokens, and is cut off.
         slots = torch.where(self.owner < 0, self.k, self.owner)
-        sums = wide.new_zeros((self.batch, self.k + 1, *values.shape[2:])).scatter_add_(1, _widened(slots, wide), wide)
+        sums = wide.new_zeros((self.batch, self.k + 1, *values.shape[2:])).scatter_add_(1, widened(slots, wide), wide)
         counts = wide.new_zeros((self.batch, self.k + 1)).scatter_add_(1, slots, wide.new_ones(slots.shape))
         means = sums[:, : self.k] / counts[:, : self.k].reshape(self.batch, self.k, *(1,) * (values.ndim - 2))
         return means.to(values.dtype)
@@ -161,10 +195,10 @@ class Selection:
         self._check_rows("kept", kept, self.k, "K")
         blank = kept.new_full((self.batch, self.n_tokens, *kept.shape[2:]), fill)
         if self.owner is None:
-            return blank.scatter(1, _widened(self.indices, kept), kept)
+            return blank.scatter(1, widened(self.indices, kept), kept)
         # Slot K is a blank one that stands for everything dropped.
         padded = torch.cat([kept, blank[:, :1]], dim=1)
-        return padded.gather(1, _widened(torch.where(self.owner < 0, self.k, self.owner), padded))
+        return padded.gather(1, widened(torch.where(self.owner < 0, self.k, self.owner), padded))
 
     def scatter(self, kept: Shaped[Tensor, " b *rest"], base: Shaped[Tensor, " b *all"]) -> Shaped[Tensor, " b *all"]:
         """Write the kept rows (B, K, ...) into a copy of `base` (B, N, ...): reactivation of the frozen tokens."""
@@ -174,7 +208,7 @@ class Selection:
             raise SelectionError(
                 f"kept rows {tuple(kept.shape)} {kept.dtype} do not fit into base {tuple(base.shape)} {base.dtype}"
             )
-        return base.scatter(1, _widened(self.indices, kept), kept)
+        return base.scatter(1, widened(self.indices, kept), kept)
 
     def mask(self) -> Bool[Tensor, "b n"]:
         """Return True where a token is kept."""
@@ -264,20 +298,3 @@ class Selection:
             raise SelectionError(
                 f"{name} is on {values.device}, the selection on {self.device}; use selection.to(device)"
             )
-
-
-def _check_index_tensor(name: str, value: object, shape: tuple[int, int] | None) -> None:
-    if not isinstance(value, Tensor) or value.dtype != torch.int64 or value.ndim != 2:
-        given = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise SelectionError(f"{name} is {given}; expected an int64 tensor with two axes")
-    if shape is not None and tuple(value.shape) != shape:
-        raise SelectionError(f"{name} has shape {tuple(value.shape)}; expected {shape}")
-
-
-def _widened(index: Int[Tensor, "b r"], values: Shaped[Tensor, "..."]) -> Int[Tensor, "b r *rest"]:
-    """Repeat a row index over the trailing axes of `values`, as torch's gather and scatter want it."""
-    return index.reshape(*index.shape, *(1,) * (values.ndim - 2)).expand(*index.shape, *values.shape[2:])
-
-
-def _extremes(value: Int[Tensor, "b r"]) -> str:
-    return f"values from {int(value.min())} to {int(value.max())}"

@@ -10,10 +10,10 @@ from leanseg.shapes import Float, Tensor
 
 @dataclass(frozen=True)
 class Grid:
-    """A raster of `height` x `width` tokens, numbered row by row.
+    """A raster of `height` x `width` tokens, numbered row by row, and frame by frame where it spans several `frames`.
 
-    >>> Grid(2, 3).n_tokens
-    6
+    >>> Grid(2, 3).n_tokens, Grid(2, 3, frames=4).n_tokens
+    (6, 24)
     >>> Grid(2, 3).coords.tolist()[4]
     [1.0, 0.5]
     """
@@ -23,16 +23,22 @@ class Grid:
 
     height: int
     width: int
+    frames: int = 1
 
     def __post_init__(self) -> None:
-        for name, value in (("height", self.height), ("width", self.width)):
+        for name, value in (("height", self.height), ("width", self.width), ("frames", self.frames)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise TokensError(f"Grid.{name} is {value!r}; it must be a whole number of at least 1")
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of the whole grid."""
-        return self.height * self.width
+        """Tokens of the whole grid, of all its frames."""
+        return self.frames * self.height * self.width
+
+    @property
+    def frame(self) -> "Grid":
+        """The grid of one frame."""
+        return Grid(self.height, self.width)
 
     @property
     def coords(self) -> Float[Tensor, "n 2"]:
@@ -45,7 +51,19 @@ class Grid:
         """Return `coords` in another precision or on another device."""
         rows = torch.arange(self.height, dtype=dtype, device=device) / max(self.height - 1, 1)
         columns = torch.arange(self.width, dtype=dtype, device=device) / max(self.width - 1, 1)
-        return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).reshape(-1, 2)
+        frame = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).reshape(-1, 2)
+        return frame.repeat(self.frames, 1)
+
+    def times(
+        self, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
+    ) -> Float[Tensor, " n"]:
+        """Return each token's time in [0, 1]: 0 in the first frame, 1 in the last, 0 where there is but one.
+
+        >>> Grid(1, 2, frames=3).times().tolist()
+        [0.0, 0.0, 0.5, 0.5, 1.0, 1.0]
+        """
+        frames = torch.arange(self.frames, dtype=dtype, device=device) / max(self.frames - 1, 1)
+        return frames.repeat_interleave(self.height * self.width)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -53,7 +71,8 @@ class VisualTokens:
     """Visual tokens with the evidence ("cues") that a method may ask for; for a clip the batch is its frames.
 
     `features` (B, N, D) in raster order of `grid`. `attention` (B, N): attention that each token receives.
-    `keys` (B, N, Dk): attention keys. `guidance` (B, G): the embedding that steers a guided method.
+    `keys` (B, N, Dk): attention keys. `guidance` (B, G): the embedding that steers a guided method. `key_frame`: which
+    frame of a joint row (a grid of several frames) is the one to be segmented.
     Everything is floating point, finite and on one device, or the constructor raises `TokensError` naming the field.
     """
 
@@ -65,6 +84,7 @@ class VisualTokens:
     attention: Float[Tensor, "b n"] | None = None
     keys: Float[Tensor, "b n dk"] | None = None
     guidance: Float[Tensor, "b g"] | None = None
+    key_frame: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.grid, Grid):
@@ -72,9 +92,15 @@ class VisualTokens:
         self._check("features", self.features, "(B, N, D)", 3)
         batch, n_tokens, _ = self.features.shape
         if n_tokens != self.grid.n_tokens:
+            frames = f"{self.grid.frames} x " if self.grid.frames > 1 else ""
             raise TokensError(
-                f"features holds {n_tokens} tokens, but a grid of {self.grid.height} x {self.grid.width} has "
+                f"features holds {n_tokens} tokens, but a grid of {frames}{self.grid.height} x {self.grid.width} has "
                 f"{self.grid.n_tokens}; give the grid of these features, without class or register tokens"
+            )
+        key = self.key_frame
+        if isinstance(key, bool) or not isinstance(key, int) or not 0 <= key < self.grid.frames:
+            raise TokensError(
+                f"key_frame is {key!r}; it must be a whole number in 0..{self.grid.frames - 1}: a frame of the grid"
             )
         for name, layout, leading in (
             ("attention", "(B, N)", (batch, n_tokens)),
@@ -124,4 +150,20 @@ class VisualTokens:
             attention=None if self.attention is None else self.attention[rows],
             keys=None if self.keys is None else self.keys[rows],
             guidance=None if self.guidance is None else self.guidance[rows],
+            key_frame=self.key_frame,
+        )
+
+    def joined(self, key_frame: int = 0) -> "VisualTokens":
+        """Return the T frames of a clip, given as a batch, as one joint row (1, T*N); their guidance is averaged."""
+        if self.grid.frames != 1:
+            raise TokensError(
+                f"the grid spans {self.grid.frames} frames already; expected frames as a batch, each on its own grid"
+            )
+        return VisualTokens(
+            features=self.features.flatten(0, 1).unsqueeze(0),
+            grid=Grid(self.grid.height, self.grid.width, frames=self.batch),
+            attention=None if self.attention is None else self.attention.reshape(1, -1),
+            keys=None if self.keys is None else self.keys.flatten(0, 1).unsqueeze(0),
+            guidance=None if self.guidance is None else self.guidance.mean(dim=0, keepdim=True),
+            key_frame=key_frame,
         )

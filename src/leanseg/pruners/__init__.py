@@ -1,6 +1,6 @@
 """Methods that choose which visual tokens stay: one file each, one line each in `PRUNERS`."""
 
-from leanseg.pruners.base import Pruner, ScorePruner
+from leanseg.pruners.base import Pruner, ScorePruner, Wrapper
 from leanseg.pruners.evtp import EVTP
 from leanseg.pruners.identity import Identity
 from leanseg.pruners.kcenter import KCenter
@@ -19,5 +19,6 @@ __all__ = [
     "Random",
     "ScorePruner",
     "Uniform",
+    "Wrapper",
     "pruner",
 ]

@@ -9,8 +9,8 @@ import torch
 
 from leanseg.core import Selection, VisualTokens, keep_count
 from leanseg.core.budget import check_ratio
-from leanseg.errors import SelectionError, TokensError
-from leanseg.shapes import Float, Tensor
+from leanseg.errors import SelectionError, SpecError, TokensError
+from leanseg.shapes import Float, Int, Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,15 +20,21 @@ class Pruner(ABC):
     To write one: subclass as `@dataclass(frozen=True, kw_only=True)`, write `select`, optionally `check`, and state the
     facts below. `leanseg.testing.check_pruner` then tests the laws that users rely on.
 
-    `name`: in spec strings. `cues`: fields of `VisualTokens` that must be given. `paper`: where the method comes from.
-    `merges`: kept tokens carry merged features or stand for others. `nested`: the picks at a small budget are the first
-    picks at a larger one. `fixed_budget`: exactly `keep_count(n, keep_ratio)` tokens stay. `scope`: "frame" = rows are
-    independent; "clip" = takes one joint row (1, T*N), never frames as a batch.
+    `name`: in spec strings. `cues`: fields of `VisualTokens` that must be given. `attention_from`: whose attention that
+    cue is: "tower" = what each token receives, on average, in the vision layer whose output is pruned; "language" =
+    what it receives from the last text token in an early layer of the language model. `paper`: where the method comes
+    from; `licence`: of the public code of the idea's source; `extension`: ours, published nowhere. `merges`: kept
+    tokens carry merged features or stand for others. `nested`: the picks at a small budget are the first picks at a
+    larger one. `fixed_budget`: exactly `keep_count(n, keep_ratio)` tokens stay; otherwise at most so many. `scope`:
+    "frame" = rows are independent; "clip" = takes one joint row (1, T*N), never frames as a batch.
     """
 
     name: ClassVar[str] = ""
     cues: ClassVar[tuple[str, ...]] = ()
+    attention_from: ClassVar[str] = "tower"
     paper: ClassVar[str] = ""
+    licence: ClassVar[str] = "no public code"
+    extension: ClassVar[bool] = False
     merges: ClassVar[bool] = False
     nested: ClassVar[bool] = False
     fixed_budget: ClassVar[bool] = True
@@ -52,8 +58,15 @@ class Pruner(ABC):
     def check(self) -> None:  # noqa: B027 - a hook: most methods have nothing to check
         """Raise `SpecError` if a field's value cannot be used. Called by the constructor."""
 
+    @final
+    def _declare(self, **facts: object) -> None:
+        """Set facts of this instance that depend on its fields; for use in `check`."""
+        for fact, value in facts.items():
+            # An attribute of the instance stands before the class's; equality and spec string read fields only.
+            object.__setattr__(self, fact, value)
+
     def count(self, n_tokens: int) -> int:
-        """Return how many of `n_tokens` stay."""
+        """Return how many of `n_tokens` stay; at most so many where the budget is not fixed."""
         return keep_count(n_tokens, self.keep_ratio)
 
     @abstractmethod
@@ -84,6 +97,8 @@ class Pruner(ABC):
     def _verify(self, selection: object, tokens: VisualTokens, k: int) -> None:
         if not isinstance(selection, Selection):
             raise SelectionError(f"{self.spec()} returned {type(selection).__name__}; select must return a Selection")
+        if not self.fixed_budget and 1 <= selection.k <= k:
+            k = selection.k
         expected = (tokens.batch, k, tokens.n_tokens, tokens.features.device)
         returned = (selection.batch, selection.k, selection.n_tokens, selection.device)
         if returned != expected:
@@ -128,3 +143,52 @@ class ScorePruner(Pruner):
             raise SelectionError(f"{self.spec()} gave scores that are NaN or infinite")
         order = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
         return Selection.from_order(order.contiguous(), tokens.n_tokens)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrapper(Pruner):
+    """A method that holds other pruners as fields, and decides the count itself: their own keep ratios do not matter.
+
+    Cues, scope and the attention's origin are those of the pruners inside; `check_options` is the place for checks.
+    """
+
+    @final
+    def check(self) -> None:
+        """Check that the pruners inside are pruners and go together, and declare what they need."""
+        inner = self.inner_pruners()
+        origins = {each.attention_from for each in inner if "attention" in each.cues}
+        if len(origins) > 1:
+            specs = " and ".join(each.spec() for each in inner)
+            raise SpecError(f"{specs} read the attention of different models, and tokens carry one; choose others")
+        self._declare(
+            cues=tuple(dict.fromkeys(cue for each in inner for cue in each.cues)),
+            attention_from=origins.pop() if origins else "tower",
+            scope="clip" if any(each.scope == "clip" for each in inner) else self.scope,
+        )
+        self.check_options()
+
+    def check_options(self) -> None:
+        """Raise `SpecError` if an option cannot be used, and declare further facts of this instance."""
+
+    @final
+    def inner_pruners(self) -> tuple[Pruner, ...]:
+        """Return the pruners inside, in the order of the fields."""
+        held = []
+        for field in fields(self):
+            if field.type is Pruner:
+                value = getattr(self, field.name)
+                if not isinstance(value, Pruner):
+                    raise SpecError(
+                        f"{field.name} of {self.name or type(self).__name__} is {value!r}; it must be a pruner: "
+                        "evtp(keep_ratio=0.2) in a spec string, EVTP(keep_ratio=0.2) in Python"
+                    )
+                held.append(value)
+        return tuple(held)
+
+
+def picks(inner: Pruner, tokens: VisualTokens, k: int) -> Int[Tensor, "b k"]:
+    """Return the `k` tokens that `inner` keeps, in the order of picking, or of the raster where it has none."""
+    if k >= tokens.n_tokens:
+        return Selection.identity(tokens.batch, tokens.n_tokens, tokens.features.device).indices
+    selection = inner.select(tokens, k)
+    return selection.indices if selection.order is None else selection.order

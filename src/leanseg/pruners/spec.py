@@ -78,7 +78,7 @@ def _build(node: ast.expr, find: Callable[[str], type[Pruner]], keep_ratio: floa
             raise SpecError(f"{named.id}(**...) is not possible in a pruner spec; {_GRAMMAR}")
         if argument.arg in values:
             raise SpecError(f"{named.id}: {argument.arg} is given twice")
-        values[argument.arg] = _value(argument.value, find, keep_ratio, depth)
+        values[argument.arg] = _value(argument.value, find, _own_ratio(node, keep_ratio), depth)
     if isinstance(node, ast.Call) and node.args:
         raise SpecError(f"write a name before each value of {named.id}(...): {_GRAMMAR}")
     known = [field.name for field in fields(made) if field.init]
@@ -98,6 +98,15 @@ def _build(node: ast.expr, find: Callable[[str], type[Pruner]], keep_ratio: floa
         raise
     except (TypeError, ValueError) as error:
         raise SpecError(f"{named.id} cannot be made from {ast.unparse(node)!r}: {error}") from error
+
+
+def _own_ratio(node: ast.expr, keep_ratio: float | None) -> float | None:
+    """Return the keep ratio that specs inside `node` inherit: the one written there, else the grid's."""
+    for argument in node.keywords if isinstance(node, ast.Call) else []:
+        if argument.arg == "keep_ratio" and isinstance(argument.value, ast.Constant):
+            value = argument.value.value
+            return value if isinstance(value, int | float) else keep_ratio
+    return keep_ratio
 
 
 def _value(node: ast.expr, find: Callable[[str], type[Pruner]], keep_ratio: float | None, depth: int) -> Any:

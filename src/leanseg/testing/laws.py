@@ -67,8 +67,8 @@ def _run(
 def _tokens(
     made: Pruner, grid: Grid, device: torch.device | str, kind: str = "random", dtype: torch.dtype = torch.float32
 ) -> VisualTokens:
-    """Three rows, or one where the method takes a clip as one joint row."""
-    batch = 1 if made.scope == "clip" else 3
+    """Three rows, or one where the method takes a clip as one joint row or its count depends on the row."""
+    batch = 3 if made.scope == "frame" and made.fixed_budget else 1
     return _moved(sample_tokens(grid, batch=batch, kind=kind, dtype=dtype), lambda tensor: tensor.to(device))
 
 
@@ -77,7 +77,12 @@ def _moved(tokens: VisualTokens, change: Callable[[torch.Tensor], torch.Tensor])
         None if cue is None else change(cue) for cue in (tokens.attention, tokens.keys, tokens.guidance)
     )
     return VisualTokens(
-        features=change(tokens.features), grid=tokens.grid, attention=attention, keys=keys, guidance=guidance
+        features=change(tokens.features),
+        grid=tokens.grid,
+        attention=attention,
+        keys=keys,
+        guidance=guidance,
+        key_frame=tokens.key_frame,
     )
 
 
@@ -92,6 +97,9 @@ def _check_selection(made: Pruner, tokens: VisualTokens, selection: Selection) -
     if made.fixed_budget:
         expected = keep_count(n_tokens, made.keep_ratio)
         _law(selection.k == expected, f"kept {selection.k} of {n_tokens} tokens, not {expected}")
+    else:
+        most = made.count(n_tokens)
+        _law(1 <= selection.k <= most, f"kept {selection.k} of {n_tokens} tokens, not 1 to {most}")
     indices = selection.indices
     _law(indices.dtype == torch.int64, f"indices are {indices.dtype}, not int64")
     _law(indices.device == tokens.features.device, f"indices are on {indices.device}")
