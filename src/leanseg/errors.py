@@ -30,6 +30,10 @@ class WeightsError(LeansegError):
     """Weights or a model configuration are missing, corrupt, or of another shape than the model's."""
 
 
+class AttachError(LeansegError):
+    """A Hugging Face model, or a call of it, cannot be pruned as asked."""
+
+
 class InputError(LeansegError):
     """A picture, clip, instruction or path given by the user cannot be used."""
 
