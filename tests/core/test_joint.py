@@ -95,3 +95,47 @@ def test_scale_changes_nothing(scale, normalize):
 def test_bad_options_are_refused(options, message):
     with pytest.raises(SpecError, match=message):
         JointSpace(**options)
+
+
+def clip(frames=3, seed=0):
+    grid = Grid(4, 5, frames=frames)
+    generator = torch.Generator().manual_seed(seed)
+    return tokens(torch.randn(1, grid.n_tokens, 6, generator=generator) + 0.5, grid)
+
+
+def test_a_grid_of_several_frames_has_time_as_one_more_coordinate():
+    scene, space = clip(), JointSpace()
+    embedding = space.embed(scene)
+    assert embedding.points.shape == (1, 60, 6 + 3) and embedding.features.shape == (1, 60, 6)
+    times = scene.grid.times(torch.float64)
+    sigma_t, sigma_f = spread(times[:, None]), float(embedding.feature_std[0])
+    assert float(embedding.time_weight[0]) == pytest.approx(1.0 / (sigma_t * sigma_f))
+    torch.testing.assert_close(embedding.points[0, :, -1], embedding.time_weight[0] * times)
+    torch.testing.assert_close(
+        embedding.points[0, :, -3:-1], embedding.spatial_weight[0] * scene.grid.coordinates(torch.float64)
+    )
+    # The statistics are those of the whole window: time apart, it is a picture of all its tokens.
+    assert spread(embedding.features[0]) == pytest.approx(1.0)
+
+
+def test_one_frame_has_no_time():
+    scene = picture()
+    for space in (JointSpace(), JointSpace(time_weight=5.0)):
+        embedding = space.embed(scene)
+        assert embedding.time_weight is None and embedding.points.shape == (2, 35, 6 + 2)
+        assert torch.equal(embedding.points, JointSpace().embed(scene).points)
+
+
+def test_time_is_weighed_as_space_is_unless_it_has_a_weight_of_its_own():
+    scene = clip()
+    assert JointSpace(time_weight=0.3).embed(scene).time_weight.tolist() == [0.3]
+    assert JointSpace(spatial_weight=2.0).embed(scene).time_weight.tolist() == [2.0]
+    assert not JointSpace(spatial_weight=0.0).embed(scene).points[..., -3:].any()
+    timeless = JointSpace(time_weight=0.0).embed(scene)
+    assert not timeless.points[..., -1].any() and timeless.points[..., -2].any()
+    doubled = JointSpace(tau=2.0).embed(scene)
+    assert torch.equal(doubled.time_weight, 2 * JointSpace().embed(scene).time_weight)
+    blank = tokens(torch.ones(1, 60, 3), Grid(4, 5, frames=3))
+    assert JointSpace().embed(blank).time_weight.tolist() == [1.0]
+    with pytest.raises(SpecError, match=r"time_weight is -1\.0; it must be a number of at least 0, or None"):
+        JointSpace(time_weight=-1.0)

@@ -112,3 +112,20 @@ def test_a_selection_of_other_tokens_is_refused():
             measure(tokens, Selection.identity(2, 29))
         with pytest.raises(SelectionError, match="the selection keeps no token"):
             measure(tokens, Selection(torch.empty(2, 0, dtype=torch.int64), 30))
+
+
+def test_a_joint_row_is_covered_in_time_as_well():
+    tokens = picture(batch=3).joined()
+    assert tokens.grid == Grid(6, 5, frames=3)
+    first_frame = Selection(torch.arange(30)[None], 90)
+    measured = coverage(tokens, first_frame)
+    assert float(measured.spatial_max) == 1.0 and float(measured.spatial_mean) == pytest.approx(0.5)
+    embedding = JointSpace().embed(tokens)
+    nearest = torch.cdist(embedding.points[0], embedding.points[0, :30]).amin(1)
+    assert float(measured.joint_max) == pytest.approx(float(nearest.max()), rel=1e-9)
+    nearest = torch.cdist(embedding.features[0], embedding.features[0, :30]).amin(1)
+    assert float(measured.feature_max) == pytest.approx(float(nearest.max()), rel=1e-9)
+    # Without time, a still clip is covered by any one of its frames.
+    still = VisualTokens(features=tokens.features[:, :30].repeat(1, 3, 1), grid=tokens.grid)
+    assert float(coverage(still, first_frame, JointSpace(time_weight=0.0)).joint_max) == 0.0
+    assert float(coverage(still, first_frame).joint_max) > 0.0

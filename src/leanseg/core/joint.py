@@ -17,17 +17,20 @@ NORMALIZATIONS = ("center_scale", "zscore", "l2")
 class Embedding:
     """Tokens in the joint space, float64: `points` (B, N, D+2) = [v, lambda * (y, x)].
 
-    `spatial_weight` (B,) is lambda, `feature_std` (B,) is sigma_f, in [0, 1] for the default normalisation.
+    On a grid of several frames (B, N, D+3) = [v, lambda * (y, x), lambda_t * t]. `spatial_weight` (B,) is lambda,
+    `feature_std` (B,) is sigma_f, in [0, 1] for the default normalisation; `time_weight` (B,) is lambda_t, None where
+    there is one frame only.
     """
 
     points: Float[Tensor, "b n e"]
     spatial_weight: Float[Tensor, " b"]
     feature_std: Float[Tensor, " b"]
+    time_weight: Float[Tensor, " b"] | None = None
 
     @property
     def features(self) -> Float[Tensor, "b n d"]:
-        """The v part of the points: normalised features without coordinates."""
-        return self.points[..., :-2]
+        """The v part of the points: normalised features without coordinates and time."""
+        return self.points[..., : -2 if self.time_weight is None else -3]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,10 @@ class JointSpace:
     `inverse_std` tau / (sigma_c sigma_f), `match_std` tau sigma(v) / sigma_c, `fixed` tau / sigma_c.
     `normalize`: `center_scale` v = (u - mean u) / sigma_f with u = x / rms norm; `zscore` each channel to mean 0 and
     variance 1/D; `l2` each token to length 1, then centred. Total variance of v is 1, except with `l2`.
+
+    `time_weight` matters on grids of several frames only, where statistics are those of the whole window and t runs
+    from 0 in its first frame to 1 in its last. It fixes lambda_t (0 = no time); None = time is weighed as space is: by
+    `lambda_rule` with sigma_t, the spread of t, or by `spatial_weight` where that is given.
     """
 
     # Checked below, by errors that say what to do; run-time shape checks would speak first.
@@ -47,13 +54,15 @@ class JointSpace:
     spatial_weight: float | None = None
     lambda_rule: str = "inverse_std"
     normalize: str = "center_scale"
+    time_weight: float | None = None
 
     def __post_init__(self) -> None:
         if not _is_number(self.tau) or not 0.0 < self.tau < float("inf"):
             raise SpecError(f"tau is {self.tau!r}; it must be a positive number (1 by default; 0.5 to 4 is usual)")
-        weight = self.spatial_weight
-        if weight is not None and (not _is_number(weight) or not 0.0 <= weight < float("inf")):
-            raise SpecError(f"spatial_weight is {weight!r}; it must be a number of at least 0, or None for adaptive")
+        for name in ("spatial_weight", "time_weight"):
+            weight = getattr(self, name)
+            if weight is not None and (not _is_number(weight) or not 0.0 <= weight < float("inf")):
+                raise SpecError(f"{name} is {weight!r}; it must be a number of at least 0, or None for adaptive")
         if self.lambda_rule not in LAMBDA_RULES:
             raise SpecError(unknown_name("lambda_rule", str(self.lambda_rule), LAMBDA_RULES))
         if self.normalize not in NORMALIZATIONS:
@@ -65,27 +74,37 @@ class JointSpace:
         device = features.device
         if device.type == "mps":  # has no float64
             features = features.cpu()
-        coordinates = tokens.grid.coordinates(torch.float64, features.device)
-        rows = [self._embed_row(row, coordinates) for row in features]
+        places = [tokens.grid.coordinates(torch.float64, features.device)]
+        if tokens.grid.frames > 1:
+            places.append(tokens.grid.times(torch.float64, features.device)[:, None])
+        rows = [self._embed_row(row, places) for row in features]
         points, weights, deviations = (torch.stack(parts) for parts in zip(*rows, strict=True))
-        return Embedding(points, weights, deviations)
+        return Embedding(points, weights[:, 0], deviations, weights[:, 1] if len(places) > 1 else None)
 
     def _embed_row(
-        self, features: Float[Tensor, "n d"], coordinates: Float[Tensor, "n 2"]
-    ) -> tuple[Float[Tensor, "n e"], Float[Tensor, ""], Float[Tensor, ""]]:
+        self, features: Float[Tensor, "n d"], places: list[Tensor]
+    ) -> tuple[Float[Tensor, "n e"], Float[Tensor, " weights"], Float[Tensor, ""]]:
         values, deviation = self._normalized(features)
-        flat = deviation < EPSILON
-        weight = deviation.new_full((), 0.0 if self.spatial_weight is None else self.spatial_weight)
-        if self.spatial_weight is None:
-            sigma_c = _spread(coordinates).clamp_min(EPSILON)
-            if self.lambda_rule == "inverse_std":
-                weight = self.tau / (sigma_c * deviation.clamp_min(EPSILON))
-            elif self.lambda_rule == "match_std":
-                weight = self.tau * _spread(values) / sigma_c
-            else:
-                weight = self.tau / sigma_c
-            weight = torch.where(flat, 1.0, weight)
-        return torch.cat([values, weight * coordinates], dim=1), weight, deviation
+        fixed = (self.spatial_weight, self.spatial_weight if self.time_weight is None else self.time_weight)
+        weights = [
+            self._weight(place, values, deviation) if weight is None else deviation.new_full((), weight)
+            for place, weight in zip(places, fixed, strict=False)
+        ]
+        weighed = [weight * place for weight, place in zip(weights, places, strict=True)]
+        return torch.cat([values, *weighed], dim=1), torch.stack(weights), deviation
+
+    def _weight(
+        self, place: Float[Tensor, "n c"], values: Float[Tensor, "n d"], deviation: Float[Tensor, ""]
+    ) -> Float[Tensor, ""]:
+        """Return the adaptive lambda of some coordinates: 1 where the tokens do not differ."""
+        sigma_c = _spread(place).clamp_min(EPSILON)
+        if self.lambda_rule == "inverse_std":
+            weight = self.tau / (sigma_c * deviation.clamp_min(EPSILON))
+        elif self.lambda_rule == "match_std":
+            weight = self.tau * _spread(values) / sigma_c
+        else:
+            weight = self.tau / sigma_c
+        return torch.where(deviation < EPSILON, 1.0, weight)
 
     def _normalized(self, features: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, ""]]:
         """Return v, zero where the tokens do not differ, and sigma_f: how far they differ, relative to their size."""

@@ -18,7 +18,9 @@ class Coverage:
     """Distance from a token to its nearest kept token: the largest (the covering radius) and the mean, per row (B,).
 
     `feature`: in v, the features centred and scaled to a total variance of 1, so that 1 is the spread of the tokens.
-    `spatial`: on the grid, (y, x) in [0, 1]. `joint`: in e = [v, lambda (y, x)], the space in which EVTP selects.
+    `spatial`: on the grid, (y, x) in [0, 1]. `joint`: in e = [v, lambda (y, x)], the space in which EVTP selects. In a
+    joint row of several frames `spatial` is over (t, y, x), t in [0, 1] as well, and `joint` over [v, lambda (y, x),
+    lambda_t t]: a token is covered by another frame's only as far as that is near in time.
     """
 
     feature_max: Float[Tensor, " b"]
@@ -76,9 +78,13 @@ def coverage(tokens: VisualTokens, selection: Selection, space: JointSpace | Non
     _check(tokens, selection)
     embedding = (space or JointSpace()).embed(tokens)
     coordinates = tokens.grid.coordinates(torch.float64, embedding.points.device)
+    if tokens.grid.frames > 1:
+        times = tokens.grid.times(torch.float64, coordinates.device)
+        coordinates = torch.cat([times[:, None], coordinates], dim=1)
     distances: dict[str, list[Tensor]] = {"feature": [], "spatial": [], "joint": []}
-    for points, indices in zip(embedding.points, selection.indices.to(embedding.points.device), strict=True):
-        for name, where in (("feature", points[:, :-2]), ("spatial", coordinates), ("joint", points)):
+    kept = selection.indices.to(embedding.points.device)
+    for values, points, indices in zip(embedding.features, embedding.points, kept, strict=True):
+        for name, where in (("feature", values), ("spatial", coordinates), ("joint", points)):
             distances[name].append(nearest_kept(where, where[indices]))
     measures = {}
     for name, rows in distances.items():
