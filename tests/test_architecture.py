@@ -36,6 +36,8 @@ def test_layers_are_kept():
         "from leanseg.cli import build_app; build_app(None)",
         "import leanseg.cli.segment",
         "import leanseg.data.scenes",
+        "import leanseg.costs; leanseg.costs.instructseg('refcoco', keep_ratio=0.2, mode='exact')",
+        "import leanseg.models.presets",
     ],
 )
 def test_import_draws_no_heavy_package(statement):

@@ -55,7 +55,7 @@ _HOME = {
     "load": "leanseg.engine.segmenter",
     "pruner": "leanseg.pruners",
 }
-_PACKAGES = frozenset({"core", "data", "engine", "metrics", "models", "pruners", "testing"})
+_PACKAGES = frozenset({"core", "costs", "data", "engine", "metrics", "models", "pruners", "testing"})
 
 
 def __getattr__(name: str) -> object:

@@ -1,6 +1,29 @@
-"""The models of leanseg: configuration presets as data, and the classes that run them."""
+"""The models of leanseg: configuration presets as data, and the classes that run them.
 
-from leanseg.models.instructseg import InstructSeg, InstructSegConfig
-from leanseg.models.presets import PRESETS
+Names load on first use, so that sizes (`leanseg.models.presets`) need no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from leanseg.models.instructseg import InstructSeg, InstructSegConfig
+    from leanseg.models.presets import PRESETS
+
+_HOMES = {
+    "PRESETS": "leanseg.models.presets",
+    "InstructSeg": "leanseg.models.instructseg.model",
+    "InstructSegConfig": "leanseg.models.instructseg.config",
+}
 
 __all__ = ["PRESETS", "InstructSeg", "InstructSegConfig"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
