@@ -3,10 +3,26 @@
 A second model is one more file of counts and one more function in `estimate`.
 """
 
+from leanseg.costs.amdahl import Amdahl, amdahl
 from leanseg.costs.cost import UNIT_TEXT, Cost
 from leanseg.costs.datasets import DATASETS
-from leanseg.costs.estimate import instructseg
+from leanseg.costs.estimate import MODES, instructseg
+from leanseg.costs.profile import UNIFORM, Profile, read_profile
 from leanseg.costs.readings import ExactReadings, PaperReadings
 from leanseg.costs.sizes import Sizes
 
-__all__ = ["DATASETS", "UNIT_TEXT", "Cost", "ExactReadings", "PaperReadings", "Sizes", "instructseg"]
+__all__ = [
+    "DATASETS",
+    "MODES",
+    "UNIFORM",
+    "UNIT_TEXT",
+    "Amdahl",
+    "Cost",
+    "ExactReadings",
+    "PaperReadings",
+    "Profile",
+    "Sizes",
+    "amdahl",
+    "instructseg",
+    "read_profile",
+]
