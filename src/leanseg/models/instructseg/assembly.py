@@ -22,6 +22,7 @@ POSITION_IDS: tuple[PositionIds, ...] = ("compact", "original")
 class TokenSequence:
     """One assembled row of length L; `*_rows` say where the mask, instruction and image tokens stand in it.
 
+    `log_sizes` (K,) is added to the attention logits of the image tokens where pruning preserves their mass (ours).
     `attend` is the release's mask: its padding id equals its end-of-text id, so the last row is False. Nothing that is
     read depends on it, because the model is causal.
     """
@@ -32,6 +33,7 @@ class TokenSequence:
     refer_rows: Int[Tensor, " r"]
     image_rows: Int[Tensor, " k"]
     attend: Bool[Tensor, " length"]
+    log_sizes: Float[Tensor, " k"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +115,23 @@ def pad_sequences(sequences: Sequence[TokenSequence]) -> tuple[Tensor, Tensor, T
     return embeds, position_ids, attend
 
 
+def mass_mask(sequences: Sequence[TokenSequence], dtype: torch.dtype) -> Float[Tensor, "b 1 length length"] | None:
+    """Return the additive causal mask with each image token's log size, or None where no sequence has any.
+
+    A kept token that stands for n tokens then draws the attention of n equal ones: exp(logit + log n) = n exp(logit).
+    """
+    if all(sequence.log_sizes is None for sequence in sequences):
+        return None
+    longest = max(len(sequence.position_ids) for sequence in sequences)
+    device = sequences[0].position_ids.device
+    masks = torch.zeros((len(sequences), 1, longest, longest), dtype=dtype, device=device)
+    for mask, sequence in zip(masks, sequences, strict=True):
+        if sequence.log_sizes is not None:
+            mask[..., sequence.image_rows] = sequence.log_sizes.to(dtype)
+    later = torch.ones((longest, longest), dtype=torch.bool, device=device).triu(1)
+    return masks.masked_fill_(later, torch.finfo(dtype).min)
+
+
 def _runs(ids: list[int]) -> list[list[int]]:
     """Split ids into runs of text and single placeholders; each of the four placeholders must occur once."""
     for name, placeholder in PLACEHOLDERS.items():
@@ -138,5 +157,6 @@ __all__ = [
     "PositionIds",
     "TokenSequence",
     "assemble_sequence",
+    "mass_mask",
     "pad_sequences",
 ]

@@ -17,6 +17,7 @@ from leanseg.models.instructseg.assembly import (
     LanguageStates,
     TokenSequence,
     assemble_sequence,
+    mass_mask,
     pad_sequences,
 )
 from leanseg.models.instructseg.config import InstructSegConfig, ResamplerConfig
@@ -187,6 +188,8 @@ class InstructSeg(nn.Module):
         the release's masked last row need none, because nothing that is read looks at them.
         """
         embeds, position_ids, _ = pad_sequences(sequences)
+        if attention_mask is None:
+            attention_mask = mass_mask(sequences, embeds.dtype)
         hidden = self.hidden_states(embeds, position_ids, attention_mask)
         mask_states = torch.stack([row[sequence.seg_rows] for row, sequence in zip(hidden, sequences, strict=True)]).to(
             self.seg_query.dtype

@@ -11,7 +11,7 @@ from leanseg.models.instructseg.assembly import POSITION_IDS
 from leanseg.models.instructseg.prompt import TEMPLATES, find_task
 from leanseg.pruners import Pruner
 
-SITES = ("before_projector", "after_projector")
+SITES = ("before_projector", "after_projector", "inside_encoder")
 VISUALS = ("all", "ovp_only", "blind")
 
 
@@ -20,7 +20,10 @@ class SegmentOptions:
     """How to segment; every field stands in the result's protocol.
 
     `pruner` chooses the visual tokens that stay, on the key frame and on every reference frame (None = all stay);
-    `site` says whether it looks at the vision tower's output or at the projector's. `task` None means referring; the
+    `site` says whether it looks at the vision tower's output or at the projector's, or acts inside the tower (`tome`:
+    a share of the tokens is merged in every layer). A pruner of scope "clip" chooses among a key frame's and its
+    references' tokens together, in time order. `mass_preserving` (ours) adds log(tokens that a kept one stands for) to
+    its attention logits in the language model. `task` None means referring; the
     names `referring` and `reasoning` take their form for clips when there is more than one frame. `position_ids` and
     `template` (None = the model's own) as in `InstructSeg.assemble` and `prompt_text`. `visual`: `all`; `ovp_only` =
     the key frame's tokens do not enter the language model, temporal tokens do; `blind` = neither does, and the vision
@@ -32,6 +35,7 @@ class SegmentOptions:
     pruner: Pruner | None = None
     task: str | None = None
     site: str = "before_projector"
+    mass_preserving: bool = False
     position_ids: str = "compact"
     template: str | None = None
     visual: str = "all"
@@ -42,11 +46,6 @@ class SegmentOptions:
     model_name: str = "instructseg"
 
     def __post_init__(self) -> None:
-        if self.pruner is not None and self.pruner.scope != "frame":
-            raise InputError(
-                f"{self.pruner.spec()} selects over a whole clip; this model prunes every frame by itself: "
-                "use a pruner of scope 'frame'"
-            )
         if self.task is not None:
             find_task(self.task)
         for name, known in (("site", SITES), ("position_ids", POSITION_IDS), ("visual", VISUALS)):
@@ -58,6 +57,30 @@ class SegmentOptions:
             raise InputError(f"no_object_threshold={self.no_object_threshold}; a score lies in 0..1: give one or None")
         if self.instructions_per_pass < 1:
             raise InputError(f"instructions_per_pass={self.instructions_per_pass}; expected at least 1")
+        if self.site == "inside_encoder" and (self.pruner is None or self.pruner.name != "tome"):
+            given = "no pruner" if self.pruner is None else self.pruner.spec()
+            raise InputError(f"site inside_encoder with {given}; expected tome, the one that merges layer by layer")
+        if "guidance" in self.language_cues and self.site != "after_projector":
+            raise InputError(
+                f"{self.pruner.spec() if self.pruner else ''} is steered by the instruction's embedding, which has the "
+                f"language model's width; expected site='after_projector', not {self.site!r}"
+            )
+
+    @property
+    def tower_cues(self) -> tuple[str, ...]:
+        """The cues that the pruner asks of the vision tower: `attention`, `keys`."""
+        if self.pruner is None or self.site == "inside_encoder":
+            return ()
+        asked = self.pruner.cues
+        return tuple(cue for cue in ("attention", "keys") if cue in asked and cue not in self.language_cues)
+
+    @property
+    def language_cues(self) -> tuple[str, ...]:
+        """The cues that depend on the instruction, so that each instruction has a choice of tokens of its own."""
+        if self.pruner is None:
+            return ()
+        from_language = self.pruner.attention_from == "language"
+        return tuple(c for c in self.pruner.cues if c == "guidance" or (c == "attention" and from_language))
 
     def task_for(self, is_clip: bool) -> str:
         """Return the full task name for an image or a clip."""

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from leanseg.core.budget import keep_count
 from leanseg.errors import InputError, WeightsError
 from leanseg.limits import check_picture_size
 from leanseg.models.instructseg.cache import FrameCache, with_references
@@ -103,28 +102,26 @@ def segment_stream(
 def _run_stream(run: Run, frames: Iterable[NDArray[np.uint8]], is_clip: bool) -> Iterator[list[Segmentation]]:
     count = run.model.config.reference_frames if is_clip else 0
     protocol = _protocol(run, count)
-    for frame, references in with_references((Frame(run, pixels) for pixels in frames), count):
+    numbered = (Frame(run, pixels, index) for index, pixels in enumerate(frames))
+    for frame, references in with_references(numbered, count):
         # Entered anew for every frame: a generator must not leave inference mode on while its consumer works.
         with torch.inference_mode():
             answers = frame.answers(references)
-            selection = None if run.options.visual == "blind" else frame.visual.selection
         timings = run.timer.take()
         yield [
-            _segmentation(
-                frame, answer, selection is not None, timings, {**protocol, "instruction": prompt.instruction}
-            )
+            _segmentation(answer, timings, {**protocol, "instruction": prompt.instruction})
             for answer, prompt in zip(answers, run.prompts, strict=True)
         ]
 
 
-def _segmentation(
-    frame: Frame, answer: FrameAnswer, is_pruned: bool, timings: dict[str, float], protocol: dict[str, Any]
-) -> Segmentation:
+def _segmentation(answer: FrameAnswer, timings: dict[str, float], protocol: dict[str, Any]) -> Segmentation:
+    view = answer.view
+    selection = None if view is None else view.selection
     return Segmentation(
         masks=answer.mask[None],
         scores=np.array([answer.score], dtype=np.float64),
-        selections=(frame.visual.selection,) if is_pruned and frame.visual.selection is not None else (),
-        coverage=(frame.visual.coverage,) if is_pruned else (),
+        selections=() if selection is None else (selection,),
+        coverage=() if view is None or selection is None else (view.coverage,),
         timings=timings,
         protocol=protocol,
         soft=None if answer.soft is None else answer.soft[None],
@@ -150,6 +147,7 @@ def _protocol(run: Run, n_references: int) -> dict[str, Any]:
         "model": options.model_name,
         "pruner": "none" if options.pruner is None else options.pruner.spec(),
         "site": options.site,
+        "mass_preserving": options.mass_preserving,
         "position_ids": options.position_ids,
         "template": run.prompts[0].template,
         "task": run.prompts[0].task,
@@ -166,8 +164,8 @@ def _prompts(model: InstructSeg, instructions: Sequence[str], options: SegmentOp
     """Encode every instruction and refuse one that is too long beside the tokens that will really be there."""
     task, config = options.task_for(is_clip), model.config
     kept = n_tokens = config.vision.n_tokens
-    if options.pruner is not None and options.pruner.fixed_budget:
-        kept = keep_count(n_tokens, options.pruner.keep_ratio)
+    if options.pruner is not None and options.pruner.scope == "frame":
+        kept = options.pruner.count(n_tokens)
     if options.visual != "all":
         kept = 0
     # Original positions number the dropped tokens as well.
