@@ -78,7 +78,7 @@ def test_wrappers_hold_other_pruners_and_hand_the_ratio_down(wrapped):
     ("spec", "message"),
     [
         ("evpt(keep_ratio=0.2)", "unknown pruner 'evpt'; did you mean 'evtp'"),
-        ("qqq", "unknown pruner 'qqq'; Known: evtp, identity, kcenter, random, uniform"),
+        ("qqq", "unknown pruner 'qqq'; Known: .*evtp, .*identity, kcenter, .*random, .*uniform"),
         ("evtp(keep_ratoi=0.2)", "evtp: unknown option 'keep_ratoi'; did you mean 'keep_ratio'"),
         ("evtp(tau=2)", r"evtp needs keep_ratio; write evtp\(keep_ratio=0\.2\)"),
         ("evtp(0.2)", "write a name before each value"),
@@ -162,9 +162,7 @@ def test_a_private_pruner_comes_from_a_file(mine):
 
 def test_files_are_refused_where_they_are_not_allowed(mine):
     mine.write_text("raise SystemExit('ran')")
-    with pytest.raises(
-        SpecError, match="pruners from files are not accepted here, only registered names: evtp, kcenter"
-    ):
+    with pytest.raises(SpecError, match=r"pruners from files are not accepted here, only registered names: evtp, .*"):
         pruner(f"{mine}:Mine(keep_ratio=0.2)", allow_files=False)
 
 
