@@ -22,17 +22,18 @@ def documents() -> list[Path]:
 
 
 def pruner_table() -> str:
-    """Return one Markdown row per registered pruner."""
-    lines = ["| name | what it keeps | needs | source | nested | options |", "|---|---|---|---|---|---|"]
+    """Return one Markdown row per registered pruner and wrapper: the published first, then ours, then wrappers."""
+    lines = ["| name | what it keeps | needs | source | its code | laws | options |", "|---" * 7 + "|"]
     for row in describe():
-        options = ", ".join(f"`{name}={value!r}`" for name, value in row["options"].items())
+        options = [f"`{name}={value!r}`" for name, value in row["options"].items()]
         cells = [
             f"`{row['name']}`",
             row["summary"],
-            ", ".join(row["cues"]) or "nothing",
+            ", ".join(row["needs"]) or ("what it wraps needs" if row["wraps"] else "nothing"),
             row["paper"],
-            "yes" if row["nested"] else "no",
-            options,
+            row["licence"],
+            ", ".join(row["laws"]),
+            ", ".join([f"`{name}=...`" for name in row["wraps"]] + options),
         ]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)

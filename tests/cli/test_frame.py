@@ -82,15 +82,22 @@ def test_listing_the_commands_imports_none_of_them():
 
 
 def test_pruners_lists_the_registry(run):
-    from leanseg.pruners import PRUNERS
+    from leanseg.pruners import PRUNERS, WRAPPERS
 
     listed = json.loads(run("pruners", "--json").out)
-    assert [row["name"] for row in listed["pruners"]] == list(PRUNERS)
-    evtp = next(row for row in listed["pruners"] if row["name"] == "evtp")
-    assert evtp["options"]["tau"] == 1.0
-    assert evtp["summary"].endswith(".")
+    rows = {row["name"]: row for row in listed["pruners"]}
+    assert list(rows) == [*PRUNERS, *WRAPPERS]
+    assert rows["evtp"]["options"]["tau"] == 1.0
+    assert rows["evtp"]["laws"] == ["exact count", "nested", "each frame by itself"]
+    assert rows["evs"]["laws"][-1] == "a clip's frames together"
+    assert rows["fastv"]["needs"] == ["attention of the language model"]
+    assert rows["reserve"]["wraps"] == ["inner"] and "inner" not in rows["reserve"]["options"]
+    assert "merges" in rows["tome"]["laws"] and "CC BY-NC" in rows["tome"]["licence"]
+    for row in rows.values():
+        assert row["summary"].endswith(".") and row["paper"] and row["licence"] and row["laws"], row
+        assert row["extension"] == row["paper"].startswith("ours"), row["name"]
     readable = run("pruners").out
-    for name in PRUNERS:
+    for name in rows:
         assert name in readable
 
 

@@ -211,7 +211,7 @@ def test_unusable_sources_are_one_line_and_code_2(run, fake, clip, tmp_path, nam
     [
         (["  "], "an instruction is empty"),
         (["the dog", ""], "an instruction is empty"),
-        (["the dog", "--pruner", "evpt"], "did you mean 'evtp'?"),
+        (["the dog", "--pruner", "evpt"], "did you mean 'evtp'"),
         (["the dog", "--pruner", "evtp(keep_ratio=0)"], "keep_ratio"),
         (["the dog", "--keep-ratio", "1.5"], "1.5"),
         (["the dog", "--pruner", "evtp(keep_ratio=0.1)", "--keep-ratio", "0.2"], "contradict"),
@@ -293,3 +293,17 @@ def test_brackets_in_an_instruction_are_not_markup(run, fake, picture):
     outcome = run("segment", picture, "the [/bold] sign [red]")
     assert outcome.code == 0, outcome.err
     assert "the [/bold] sign [red]" in outcome.out
+
+
+def test_the_summary_says_how_many_tokens_frames_keep():
+    from leanseg.cli.answers import summary
+
+    def told(*counts):
+        frames = [
+            {"segmentation": {"size": [4, 5]}, "area_pixels": 2, "kept": [0] * count, "n_tokens": 16}
+            for count in counts
+        ]
+        return summary({"score": 0.5, "frames": frames})
+
+    assert told(3) == told(3, 3) == "score 0.50, 10.0% of the picture, 3 of 16 tokens per frame"
+    assert told(0, 7, 3).endswith(", 0 to 7 of 16 tokens per frame")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,5 +110,14 @@ def summary(result: Mapping[str, Any]) -> str:
     height, width = frames[0]["segmentation"]["size"]
     area = sum(frame["area_pixels"] for frame in frames) / (len(frames) * height * width)
     found = f"{area:.1%} of the picture" if area > 0 else "nothing found"
-    kept = f", {len(frames[0]['kept'])} of {frames[0]['n_tokens']} tokens per frame" if "kept" in frames[0] else ""
-    return f"score {result['score']:.2f}, {found}{kept}"
+    return f"score {result['score']:.2f}, {found}{_kept(frames)}"
+
+
+def _kept(frames: Sequence[Mapping[str, Any]]) -> str:
+    """Say how many tokens were kept; a joint choice over a clip gives frames different counts."""
+    if "kept" not in frames[0]:
+        return ""
+    counts = [len(frame["kept"]) for frame in frames]
+    fewest, most = min(counts), max(counts)
+    count = str(most) if fewest == most else f"{fewest} to {most}"
+    return f", {count} of {frames[0]['n_tokens']} tokens per frame"

@@ -19,12 +19,18 @@ def eval(
     scenes: Annotated[int | None, typer.Option(min=1, help="Only the first scenes of the split.")] = None,
     per_scene: Annotated[int, typer.Option(min=1, help="Instructions asked of each scene.")] = 1,
     pruner: Annotated[
-        list[str] | None, typer.Option(help="A pruner spec; repeat for several. (default: all but identity)")
+        list[str] | None,
+        typer.Option(
+            help="A pruner spec; repeat for several. (default: evtp, its rivals in the paper, and simple ones)"
+        ),
     ] = None,
     keep_ratio: Annotated[
         list[float] | None, typer.Option(help="A keep ratio; repeat for several. (default: 0.5, 0.2, 0.1, 0.05)")
     ] = None,
     position_ids: Annotated[str, typer.Option(help="compact or original.")] = "compact",
+    mass_preserving: Annotated[
+        bool, typer.Option("--mass-preserving", help="Let a kept token draw the attention of all it stands for.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="The record; its lines beside it let a killed run resume.")] = Path(
         "evaluation.json"
     ),
@@ -39,7 +45,8 @@ def eval(
 
     request = Request(
         model=model, data=data, scenes=scenes, per_scene=per_scene, pruners=tuple(pruner or DEFAULT_PRUNERS),
-        keep_ratios=tuple(keep_ratio or DEFAULT_KEEP_RATIOS), position_ids=position_ids, out=out, processes=processes,
+        keep_ratios=tuple(keep_ratio or DEFAULT_KEEP_RATIOS), position_ids=position_ids,
+        mass_preserving=mass_preserving, out=out, processes=processes,
     )  # fmt: skip
     record = add_summary(_evaluated(request))
     write_json(out, record)

@@ -44,7 +44,10 @@ _KeepRatio = Annotated[
 ]
 _Task = Annotated[str | None, typer.Option(help="referring or reasoning (for clips: video_...). (default: referring)")]
 _PositionIds = Annotated[str, typer.Option(help="Number kept tokens anew (compact) or not (original).")]
-_Site = Annotated[str, typer.Option(help="Prune before_projector or after_projector.")]
+_Site = Annotated[str, typer.Option(help="Prune before_projector, after_projector, or (tome only) inside_encoder.")]
+_Mass = Annotated[
+    bool, typer.Option("--mass-preserving", help="Let a kept token draw the attention of all it stands for.")
+]
 _Template = Annotated[str | None, typer.Option(help="Prompt: released or paper. (default: the model's own)")]
 _Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.")]
 _Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
@@ -77,6 +80,7 @@ def segment(
     task: _Task = None,
     position_ids: _PositionIds = DEFAULT_POSITION_IDS,
     site: _Site = "before_projector",
+    mass_preserving: _Mass = False,
     template: _Template = None,
     device: _Device = "auto",
     dtype: _Dtype = "float32",
@@ -91,7 +95,10 @@ def segment(
 
     info = clip_info(source)
     chosen = _pruner(pruner, keep_ratio)
-    options = _options(pruner=chosen, task=task, position_ids=position_ids, site=site, template=template)
+    options = _options(
+        pruner=chosen, task=task, position_ids=position_ids, site=site, mass_preserving=mass_preserving,
+        template=template,
+    )  # fmt: skip
     load_options: dict[str, Any] = {"device": device, "dtype": dtype, "local_files_only": local_files_only}
     if revision is not None:
         load_options["revision"] = revision

@@ -15,10 +15,9 @@ from leanseg.engine.records import record, weights_hash
 from leanseg.engine.segmenter import assets_folder, load, shipped_models
 from leanseg.errors import DataError
 from leanseg.models.instructseg.options import read_options
-from leanseg.pruners import PRUNERS
 
-DEFAULT_PRUNERS = tuple(name for name in PRUNERS if name != "identity")
-"""Every registered way of dropping tokens; `identity` drops none, which is the row `all`."""
+DEFAULT_PRUNERS = ("evtp", "kcenter", "divprune", "visionzip", "vispruner", "tome", "uniform", "random")
+"""EVTP, what it is measured against in its paper, and the simple ones that belong into every table."""
 DEFAULT_KEEP_RATIOS = (0.5, 0.2, 0.1, 0.05)
 
 
@@ -34,6 +33,7 @@ class Request:
     pruners: tuple[str, ...] = DEFAULT_PRUNERS
     keep_ratios: tuple[float, ...] = DEFAULT_KEEP_RATIOS
     position_ids: str = "compact"
+    mass_preserving: bool = False
     processes: int = 1
 
     @property
@@ -43,6 +43,7 @@ class Request:
         words += [] if self.scenes is None else ["--scenes", str(self.scenes)]
         words += [] if self.per_scene == 1 else ["--per-scene", str(self.per_scene)]
         words += ["--position-ids", self.position_ids]
+        words += ["--mass-preserving"] if self.mass_preserving else []
         words += [word for spec in self.pruners for word in ("--pruner", spec)]
         words += [word for ratio in self.keep_ratios for word in ("--keep-ratio", f"{ratio:g}")]
         return shlex.join([*words, "--out", self.out.as_posix()])
@@ -70,6 +71,8 @@ def plan(request: Request) -> Evaluation:
         )
     turns = range(request.per_scene)
     options = {"position_ids": request.position_ids, "coverage": False}
+    if request.mass_preserving:
+        options["mass_preserving"] = True
     read_options(options)
     shipped = request.model in shipped_models()
     folder = assets_folder() / request.model if shipped else Path(request.model)
@@ -100,6 +103,7 @@ def evaluation_record(request: Request, progress: Callable[[int, int], None] | N
         protocol={
             "site": "before_projector",
             "position_ids": request.position_ids,
+            "mass_preserving": request.mass_preserving,
             "template": "released",
             "iou": "of a clip: the mean over its frames; an empty mask for an empty target counts 1",
         },

@@ -13,6 +13,7 @@ class Identity(Pruner):
 
     name: ClassVar[str] = "identity"
     paper: ClassVar[str] = "baseline"
+    licence: ClassVar[str] = "not applicable"
     fixed_budget: ClassVar[bool] = False
 
     keep_ratio: float = 1.0

@@ -20,6 +20,7 @@ class Random(Pruner):
 
     name: ClassVar[str] = "random"
     paper: ClassVar[str] = "baseline"
+    licence: ClassVar[str] = "not applicable"
     nested: ClassVar[bool] = True
 
     seed: int = 0
