@@ -1,30 +1,46 @@
 """Methods that choose which visual tokens stay: one file each, one line each in `PRUNERS`."""
 
+from leanseg.pruners.attention import Attention
 from leanseg.pruners.base import Pruner, ScorePruner, Wrapper
+from leanseg.pruners.cdpruner import CDPruner
+from leanseg.pruners.evs import EVS
 from leanseg.pruners.evtp import EVTP
 from leanseg.pruners.evtp_saliency import EVTPSaliency
 from leanseg.pruners.evtp_video import EVTPVideo
+from leanseg.pruners.fastv import FastV
 from leanseg.pruners.identity import Identity
 from leanseg.pruners.kcenter import KCenter
+from leanseg.pruners.max_norm import MaxNorm
+from leanseg.pruners.nuwa import Nuwa
 from leanseg.pruners.random import Random
 from leanseg.pruners.registry import PRUNERS, WRAPPERS
+from leanseg.pruners.scope import SCOPE
 from leanseg.pruners.spec import pruner
 from leanseg.pruners.tome import ToMe
 from leanseg.pruners.uniform import Uniform
+from leanseg.pruners.visionzip import VisionZip
 
 __all__ = [
+    "EVS",
     "EVTP",
     "PRUNERS",
+    "SCOPE",
     "WRAPPERS",
+    "Attention",
+    "CDPruner",
     "EVTPSaliency",
     "EVTPVideo",
+    "FastV",
     "Identity",
     "KCenter",
+    "MaxNorm",
+    "Nuwa",
     "Pruner",
     "Random",
     "ScorePruner",
     "ToMe",
     "Uniform",
+    "VisionZip",
     "Wrapper",
     "pruner",
 ]

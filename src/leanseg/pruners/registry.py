@@ -1,14 +1,23 @@
 """The pruners that can be called by name; a new one is one file and one line here."""
 
+from leanseg.pruners.attention import Attention
+from leanseg.pruners.adaptive import Adaptive
 from leanseg.pruners.base import Pruner
+from leanseg.pruners.cdpruner import CDPruner
+from leanseg.pruners.evs import EVS
 from leanseg.pruners.evtp import EVTP
 from leanseg.pruners.evtp_saliency import EVTPSaliency
 from leanseg.pruners.evtp_video import EVTPVideo
+from leanseg.pruners.fastv import FastV
 from leanseg.pruners.identity import Identity
 from leanseg.pruners.kcenter import KCenter
+from leanseg.pruners.max_norm import MaxNorm
+from leanseg.pruners.nuwa import Nuwa
 from leanseg.pruners.random import Random
+from leanseg.pruners.scope import SCOPE
 from leanseg.pruners.tome import ToMe
 from leanseg.pruners.uniform import Uniform
+from leanseg.pruners.visionzip import VisionZip
 
 # Constructible from keep_ratio alone.
 PRUNERS: dict[str, type[Pruner]] = {
@@ -17,6 +26,14 @@ PRUNERS: dict[str, type[Pruner]] = {
     "evtp_saliency": EVTPSaliency,
     "kcenter": KCenter,
     "tome": ToMe,
+    "visionzip": VisionZip,
+    "cdpruner": CDPruner,
+    "scope": SCOPE,
+    "nuwa": Nuwa,
+    "fastv": FastV,
+    "attention": Attention,
+    "evs": EVS,
+    "max_norm": MaxNorm,
     "random": Random,
     "uniform": Uniform,
     "identity": Identity,
