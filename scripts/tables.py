@@ -1,4 +1,7 @@
-"""Fill the tables of README.md and docs/ from the records in results/, that of docs/pruners.md from the registry."""
+"""Fill the tables of README.md and docs/ from the records in results/.
+
+That of docs/pruners.md comes from the registry, those of docs/costs.md are computed.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ import re
 from pathlib import Path
 
 from leanseg.cli.pruners import describe
+from leanseg.costs import report
 from leanseg.engine.tables import update_documents
 
 ROOT = Path(__file__).resolve().parents[1]
 PRUNERS_PAGE = ROOT / "docs" / "pruners.md"
+COSTS_PAGE = ROOT / "docs" / "costs.md"
 _PRUNERS_BLOCK = re.compile(r"(<!-- pruners -->\n)(.*?)(<!-- /pruners -->)", re.DOTALL)
 
 
@@ -53,7 +58,18 @@ def update_pruners() -> bool:
     return rendered != text
 
 
+def update_costs() -> bool:
+    """Rewrite the costs' page if it differs; return whether it did."""
+    text = COSTS_PAGE.read_text(encoding="utf-8")
+    rendered = report.render(text)
+    if rendered != text:
+        COSTS_PAGE.write_text(rendered, encoding="utf-8")
+    return rendered != text
+
+
 def main() -> None:
+    if update_costs():
+        print(f"updated {COSTS_PAGE.relative_to(ROOT)}")
     if update_pruners():
         print(f"updated {PRUNERS_PAGE.relative_to(ROOT)}")
     for path in update_documents(documents(), ROOT):

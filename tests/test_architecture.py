@@ -35,6 +35,7 @@ def test_layers_are_kept():
         "import leanseg",
         "from leanseg.cli import build_app; build_app(None)",
         "import leanseg.cli.segment",
+        "import leanseg.cli.flops, leanseg.costs.report",
         "import leanseg.data.scenes",
         "import leanseg.costs; leanseg.costs.instructseg('refcoco', keep_ratio=0.2, mode='exact')",
         "import leanseg.models.presets",

@@ -35,6 +35,9 @@ COMMANDS: dict[str, Command] = {
         help="Segment what a sentence asks for in a picture, a clip or a folder of frames.",
     ),
     "eval": Command(module="leanseg.cli.eval", help="Measure gIoU and cIoU under a grid of pruners and keep ratios."),
+    "flops": Command(
+        module="leanseg.cli.flops", help="Count what an answer costs, all tokens and pruned, without running it."
+    ),
     "train": Command(module="leanseg.cli.train", help="Train the small model, or adapt a larger one with LoRA."),
     "scenes": Command(module="leanseg.cli.scenes", help="Write generated pictures and clips, instructions and masks."),
     "pruners": Command(

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from rich.console import Console
 
 
-def results() -> Console:
-    """Return the console of results (stdout)."""
-    return Console(soft_wrap=True, highlight=False)
+def results(*, columns: int | None = None) -> Console:
+    """Return the console of results (stdout); with `columns`, tables take up to that many, also into a pipe."""
+    return Console(soft_wrap=columns is None, highlight=False, width=columns)
 
 
 def messages() -> Console:

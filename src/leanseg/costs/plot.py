@@ -8,28 +8,14 @@ from pathlib import Path
 from leanseg.costs.report import Row
 from leanseg.errors import InputError
 
-COLOURS = {
-    "lm": "#35618f",
-    "vision": "#e0a526",
-    "temporal": "#7bb662",
-    "swin": "#b2524d",
-    "pixel_decoder": "#d78a86",
-    "mask": "#8a6fb0",
-    "vmtf": "#5fb3b3",
-    "projector": "#a08363",
-    "prune": "#222222",
-}
-LABELS = {
-    "lm": "language model",
-    "vision": "SigLIP",
-    "temporal": "OVP",
-    "swin": "Swin",
-    "pixel_decoder": "pixel decoder",
-    "mask": "mask decoder",
-    "vmtf": "VMTF",
-    "projector": "projector",
-    "prune": "selection",
-}
+# Bars: label, colour and parts; what is too thin to be seen stands together.
+BARS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("language model", "#35618f", ("lm",)),
+    ("SigLIP", "#e0a526", ("vision",)),
+    ("Swin", "#b2524d", ("swin",)),
+    ("pixel decoder", "#d78a86", ("pixel_decoder",)),
+    ("OVP, VMTF, mask decoder, projector, selection", "#555555", ("temporal", "vmtf", "mask", "projector", "prune")),
+)
 SUFFIXES = (".png", ".svg", ".pdf")
 
 
@@ -49,9 +35,9 @@ def draw(panels: Sequence[tuple[str, Sequence[Row]]], out: Path) -> Path:
         axes = figure.add_subplot(lines, columns, index + 1)
         for place, row in enumerate(reversed(rows)):
             start = 0.0
-            for part in COLOURS:
-                value = row.cost.parts.get(part, 0.0)
-                axes.barh(place, value, left=start, color=COLOURS[part], height=0.72)
+            for _, colour, parts in BARS:
+                value = sum(row.cost.parts.get(part, 0.0) for part in parts)
+                axes.barh(place, value, left=start, color=colour, height=0.72)
                 start += value
             text = (
                 f"{start:.2f}" if row.speedup == 1 else f"{start:.2f}  (x{row.speedup:.2f}, LM x{row.lm_speedup:.2f})"
@@ -60,13 +46,12 @@ def draw(panels: Sequence[tuple[str, Sequence[Row]]], out: Path) -> Path:
         axes.set_yticks(range(len(rows)), [str(row.cost.visual_tokens) for row in reversed(rows)])
         axes.set_xlim(0, 1.32 * most)
         axes.set_title(title, fontsize=10, loc="left")
-        axes.set_ylabel("tokens kept", fontsize=8)
+        axes.set_ylabel("tokens kept", fontsize=8, labelpad=7)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
         if index >= len(panels) - columns:
             axes.set_xlabel("$10^{12}$ multiply-adds per answer (times 2 = TFLOPs)", fontsize=8)
-    shown = [part for part in COLOURS if any(part in row.cost.parts for _, rows in panels for row in rows)]
-    patches = [Patch(color=COLOURS[part], label=LABELS[part]) for part in shown]
+    patches = [Patch(color=colour, label=label) for label, colour, _ in BARS]
     figure.legend(handles=patches, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     figure.savefig(out, dpi=130)
     return out
