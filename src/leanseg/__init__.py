@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from leanseg.core.selection import Selection
     from leanseg.core.tokens import Grid, VisualTokens
     from leanseg.engine.segmenter import load
+    from leanseg.hf import attach
     from leanseg.models.output import Segmentation
     from leanseg.pruners import EVTP, PRUNERS, Identity, KCenter, Pruner, Random, Uniform, pruner
 
@@ -34,6 +35,7 @@ __all__ = [
     "Uniform",
     "VisualTokens",
     "__version__",
+    "attach",
     "keep_count",
     "load",
     "pruner",
@@ -51,11 +53,12 @@ _HOME = {
     "Selection": "leanseg.core.selection",
     "Uniform": "leanseg.pruners",
     "VisualTokens": "leanseg.core.tokens",
+    "attach": "leanseg.hf",
     "keep_count": "leanseg.core.budget",
     "load": "leanseg.engine.segmenter",
     "pruner": "leanseg.pruners",
 }
-_PACKAGES = frozenset({"core", "costs", "data", "engine", "metrics", "models", "pruners", "testing"})
+_PACKAGES = frozenset({"core", "costs", "data", "engine", "hf", "metrics", "models", "pruners", "testing"})
 
 
 def __getattr__(name: str) -> object:

@@ -73,15 +73,21 @@ def capture(layer: nn.Module, *, attention: bool = True, keys: bool = True) -> I
     Usage: `with capture(tower.encoder.layers[-2]) as seen: tower(pixels)`; then `seen.attention`, `seen.keys`.
     """
     seen = Seen()
+    with listen(attention_module(layer), reader(lambda: seen, attention=attention, keys=keys)):
+        yield seen
+
+
+def reader(into: Callable[[], Seen], *, attention: bool, keys: bool) -> Reader:
+    """Return a reader for `listen` that adds what it reads to `into()`."""
 
     def read(q: Tensor, k: Tensor, mask: Tensor | None, scale: float | None) -> None:
+        seen = into()
         if attention:
             seen.attentions.append(received_attention(q, k, scale=scale, allowed=_same_for_all(mask, q, k)))
         if keys:
             seen.keys_of.append(k.detach().mean(dim=1))
 
-    with listen(attention_module(layer), read):
-        yield seen
+    return read
 
 
 @contextmanager
@@ -171,7 +177,7 @@ def language_attention(
     them is neither read nor written. `queries` gives each row's query, usually `last_tokens(attention_mask, ...)`.
     Without gradients. Cost: `layer` decoder layers and a part of one.
     """
-    layers = language_model.layers
+    layers: Any = language_model.layers
     if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < len(layers):
         raise AttachError(f"language_layer is {layer!r}; it must be a whole number in 0..{len(layers) - 1}")
     result: list[Tensor] = []
