@@ -1,23 +1,28 @@
 """The pruners that can be called by name; a new one is one file and one line here."""
 
-from leanseg.pruners.attention import Attention
 from leanseg.pruners.adaptive import Adaptive
+from leanseg.pruners.attention import Attention
 from leanseg.pruners.base import Pruner
 from leanseg.pruners.cdpruner import CDPruner
+from leanseg.pruners.chain import Chain
 from leanseg.pruners.evs import EVS
 from leanseg.pruners.evtp import EVTP
 from leanseg.pruners.evtp_saliency import EVTPSaliency
 from leanseg.pruners.evtp_video import EVTPVideo
 from leanseg.pruners.fastv import FastV
 from leanseg.pruners.identity import Identity
+from leanseg.pruners.joint import Joint
 from leanseg.pruners.kcenter import KCenter
 from leanseg.pruners.max_norm import MaxNorm
 from leanseg.pruners.nuwa import Nuwa
 from leanseg.pruners.random import Random
+from leanseg.pruners.reserve import Reserve
 from leanseg.pruners.scope import SCOPE
 from leanseg.pruners.tome import ToMe
 from leanseg.pruners.uniform import Uniform
+from leanseg.pruners.union import Union
 from leanseg.pruners.visionzip import VisionZip
+from leanseg.pruners.vispruner import VisPruner
 
 # Constructible from keep_ratio alone.
 PRUNERS: dict[str, type[Pruner]] = {
@@ -27,6 +32,7 @@ PRUNERS: dict[str, type[Pruner]] = {
     "kcenter": KCenter,
     "tome": ToMe,
     "visionzip": VisionZip,
+    "vispruner": VisPruner,
     "cdpruner": CDPruner,
     "scope": SCOPE,
     "nuwa": Nuwa,
@@ -40,4 +46,10 @@ PRUNERS: dict[str, type[Pruner]] = {
 }
 
 # Take another pruner as a field.
-WRAPPERS: dict[str, type[Pruner]] = {}
+WRAPPERS: dict[str, type[Pruner]] = {
+    "reserve": Reserve,
+    "union": Union,
+    "chain": Chain,
+    "joint": Joint,
+    "adaptive": Adaptive,
+}
