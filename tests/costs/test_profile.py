@@ -60,6 +60,18 @@ def test_measured_seconds_come_back_for_the_budget_at_which_they_were_measured(t
     )
 
 
+def _record(**changes):
+    protocol = {"visual": "all", "site": "after_projector"}
+    content = {"kind": "stages", "frames": 4, "kept": 26, "n_tokens": 256, "protocol": protocol}
+    return {**content, "seconds": dict.fromkeys(STAGES, 0.5) | {"postprocess": 0.1, "coverage": 0.0}, **changes}
+
+
+def test_a_record_of_stages_comes_back_as_it_was_measured(tmp_path):
+    profile = read_profile(_write(tmp_path, _record()), NANO)
+    cost = costs.instructseg("refyoutube", 26, "exact", sizes=NANO, site="after_projector")
+    assert profile.seconds(cost) == pytest.approx(dict.fromkeys(STAGES, 0.5) | {"postprocess": 0.1})
+
+
 def test_a_selection_that_was_not_measured_takes_no_time(tmp_path):
     content = _result(kept=256)
     content["results"][0]["frames"] = [{}]
@@ -106,6 +118,10 @@ def test_a_stage_that_took_no_time_is_named():
         (_result(results=[]), r"results in .* is \[\]; expected the answers"),
         (_result(results=[{"protocol": {"visual": "blind"}}]), r"results\[0\]\.protocol in .*blind.*; expected that"),
         (_result(results=[{"protocol": {"visual": "all"}, "frames": [3]}]), r"results\[0\]\.frames in .* is \[3\]"),
+        (_record(kept=257), "kept in .* is 257; expected 1 to 256"),
+        (_record(n_tokens=None), "was measured with None tokens per frame; expected 256"),
+        (_record(seconds=[]), r"seconds in .* is \[\]"),
+        (_record(protocol="all"), r"protocol in .* is 'all'; expected that of a whole answer"),
         (_result(kept=0), r"kept in .* is \[\]; expected a list of 1 to 256 tokens"),
     ],
 )  # fmt: skip

@@ -31,6 +31,7 @@ FORM = '{"schema": 1, "kind": "hardware_profile", "name": "...", "rates": {"enco
 MOST_BYTES = 64 * 1024 * 1024
 MOST_RATE = 1e9
 MOST_SECONDS = 1e7
+MOST_FRAMES = 10**7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +66,17 @@ UNIFORM = Profile(name="uniform", rates=tuple((stage, 1.0) for stage in STAGES))
 
 
 def read_profile(path: Path, sizes: Sizes | None = None) -> Profile:
-    """Read a profile of the form `FORM`, or a result.json of `leanseg segment`, run by a model of `sizes`."""
+    """Read a profile of the form `FORM`, or seconds measured on a model of `sizes`.
+
+    Those are a result.json of `leanseg segment`, or a record of `leanseg.engine.bench.stages`.
+    """
     content = _content(path)
     if content.get("kind") == "hardware_profile":
         return _from_rates(content, path)
     if content.get("command") == "segment":
         return _from_result(content, path, sizes or Sizes())
+    if content.get("kind") == "stages":
+        return _from_record(content, path, sizes or Sizes())
     raise InputError(f"{path} is no hardware profile; expected {FORM}, or a result.json of leanseg segment")
 
 
@@ -116,27 +122,55 @@ def _from_rates(content: dict[str, Any], path: Path) -> Profile:
 
 
 def _from_result(content: dict[str, Any], path: Path, sizes: Sizes) -> Profile:
-    known = (*STAGES, *FIXED, *DIAGNOSTIC)
-    timings = _numbers(content.get("timings_s"), "timings_s", path, known=known, most=MOST_SECONDS)
-    frames, results = content.get("frames"), content.get("results")
-    if isinstance(frames, bool) or not isinstance(frames, int) or not 1 <= frames <= 10**7:
-        raise InputError(f"frames in {path} is {_short(frames)}; expected how many frames were segmented")
+    timings, frames = _timings(content, "timings_s", path), _frames(content, path)
+    results = content.get("results")
     if not isinstance(results, list) or not results or not isinstance(results[0], dict):
         raise InputError(f"results in {path} is {_short(results)}; expected the answers of leanseg segment")
-    protocol = results[0].get("protocol")
-    if not isinstance(protocol, dict) or protocol.get("visual") != "all":
-        raise InputError(f"results[0].protocol in {path} is {_short(protocol)}; expected that of a whole answer")
+    site = _site(results[0].get("protocol"), "results[0].protocol", path)
     kept = _mean_kept(results[0].get("frames"), path, sizes)
-    cost = instructseg(
-        "refyoutube" if frames > 1 else "refcoco",
-        kept,
-        "exact",
-        sizes=sizes,
-        site=protocol.get("site"),
-        instructions=len(results),
-    )
+    cost = _measured(frames, kept, sizes=sizes, site=site, instructions=len(results))
     answers = frames * len(results)
     return from_seconds(path.name, {stage: seconds / answers for stage, seconds in timings.items()}, cost)
+
+
+def _from_record(content: dict[str, Any], path: Path, sizes: Sizes) -> Profile:
+    seconds, frames = _timings(content, "seconds", path), _frames(content, path)
+    kept = content.get("kept")
+    _check_tokens(content.get("n_tokens"), path, sizes)
+    if isinstance(kept, bool) or not isinstance(kept, int) or not 1 <= kept <= sizes.n_tokens:
+        raise InputError(f"kept in {path} is {_short(kept)}; expected 1 to {sizes.n_tokens}")
+    site = _site(content.get("protocol"), "protocol", path)
+    return from_seconds(path.name, seconds, _measured(frames, kept, sizes=sizes, site=site))
+
+
+def _measured(frames: int, kept: int, **readings: Any) -> Cost:
+    """Return the cost of what was measured; the instruction's length is a data set's typical one."""
+    return instructseg("refyoutube" if frames > 1 else "refcoco", kept, "exact", **readings)
+
+
+def _timings(content: dict[str, Any], name: str, path: Path) -> dict[str, float]:
+    return _numbers(content.get(name), name, path, known=(*STAGES, *FIXED, *DIAGNOSTIC), most=MOST_SECONDS)
+
+
+def _frames(content: dict[str, Any], path: Path) -> int:
+    frames = content.get("frames")
+    if isinstance(frames, bool) or not isinstance(frames, int) or not 1 <= frames <= MOST_FRAMES:
+        raise InputError(f"frames in {path} is {_short(frames)}; expected how many frames were segmented")
+    return frames
+
+
+def _site(protocol: Any, what: str, path: Path) -> Any:
+    if not isinstance(protocol, dict) or protocol.get("visual") != "all":
+        raise InputError(f"{what} in {path} is {_short(protocol)}; expected that of a whole answer")
+    return protocol.get("site")
+
+
+def _check_tokens(n_tokens: Any, path: Path, sizes: Sizes) -> None:
+    if n_tokens != sizes.n_tokens:
+        raise InputError(
+            f"{path} was measured with {_short(n_tokens)} tokens per frame; expected {sizes.n_tokens}, those of "
+            "the sizes asked for: choose the preset of the model that was measured"
+        )
 
 
 def _mean_kept(frames: Any, path: Path, sizes: Sizes) -> int:
@@ -146,11 +180,7 @@ def _mean_kept(frames: Any, path: Path, sizes: Sizes) -> int:
     counts = []
     for frame in frames:
         kept, n_tokens = frame.get("kept"), frame.get("n_tokens", sizes.n_tokens)
-        if n_tokens != sizes.n_tokens:
-            raise InputError(
-                f"{path} was measured with {_short(n_tokens)} tokens per frame; expected {sizes.n_tokens}, those of "
-                "the sizes asked for: choose the preset of the model that was measured"
-            )
+        _check_tokens(n_tokens, path, sizes)
         if kept is not None and (not isinstance(kept, list) or not 1 <= len(kept) <= sizes.n_tokens):
             raise InputError(f"kept in {path} is {_short(kept)}; expected a list of 1 to {sizes.n_tokens} tokens")
         counts.append(sizes.n_tokens if kept is None else len(kept))

@@ -1,0 +1,1 @@
+"""Timings: what each stage and each way of choosing tokens takes on this machine."""
