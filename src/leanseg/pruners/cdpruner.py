@@ -23,9 +23,10 @@ class CDPruner(Pruner):
     whose residual variance d_i = L_ii - sum_t c_ti^2 is the largest, and one pick costs one row of the factor:
     O(N^2 D + N K^2) in all.
 
-    `conditioned=False`: r = 1, no text is needed. `conditioned=True`: r is the NEGATIVE cosine similarity of features
-    and `VisualTokens.guidance`, brought to 0..1 over the row's tokens (r = 1 where they do not differ). As in
-    the reference, it is the tokens unlike the text that count as relevant. Guidance must be as wide as the features.
+    `conditioned=False`: r = 1, no text is needed; all tokens have length 1, so that the first pick is token 0.
+    `conditioned=True`: r is the NEGATIVE cosine similarity of features and `VisualTokens.guidance`, brought to 0..1
+    over the row's tokens (r = 1 where they do not differ): as in the paper's code, tokens unlike the text count as
+    relevant to it. Guidance must be as wide as the features.
 
     float64 inside; residuals that differ by less than 1e-12 of the largest are a tie and go to the lowest index, also
     when none is left (K above the rank of L).
