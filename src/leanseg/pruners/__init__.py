@@ -14,6 +14,7 @@ from leanseg.pruners.identity import Identity
 from leanseg.pruners.joint import Joint
 from leanseg.pruners.kcenter import KCenter
 from leanseg.pruners.max_norm import MaxNorm
+from leanseg.pruners.multiscale import Multiscale
 from leanseg.pruners.nuwa import Nuwa
 from leanseg.pruners.random import Random
 from leanseg.pruners.registry import PRUNERS, WRAPPERS
@@ -43,6 +44,7 @@ __all__ = [
     "Joint",
     "KCenter",
     "MaxNorm",
+    "Multiscale",
     "Nuwa",
     "Pruner",
     "Random",

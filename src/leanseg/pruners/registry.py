@@ -14,6 +14,7 @@ from leanseg.pruners.identity import Identity
 from leanseg.pruners.joint import Joint
 from leanseg.pruners.kcenter import KCenter
 from leanseg.pruners.max_norm import MaxNorm
+from leanseg.pruners.multiscale import Multiscale
 from leanseg.pruners.nuwa import Nuwa
 from leanseg.pruners.random import Random
 from leanseg.pruners.reserve import Reserve
@@ -40,6 +41,7 @@ PRUNERS: dict[str, type[Pruner]] = {
     "attention": Attention,
     "evs": EVS,
     "max_norm": MaxNorm,
+    "multiscale": Multiscale,
     "random": Random,
     "uniform": Uniform,
     "identity": Identity,
