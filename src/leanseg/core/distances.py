@@ -1,5 +1,7 @@
 """Squared Euclidean distances that are zero where two points are equal, in float64."""
 
+import math
+
 import torch
 
 from leanseg.shapes import Float, Int, Tensor
@@ -19,13 +21,13 @@ def squared(
 
 
 def centred(points: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], float]:
-    """Return float64 points around their mean, scaled to a largest entry of 1, and that scale.
+    """Return float64 points around their mean, scaled to a largest entry of about 1, and that scale.
 
-    Neither changes which point is farthest; both keep the inner products from cancelling or overflowing.
+    Neither changes which point is farthest; both keep the inner products from cancelling or overflowing. The scale is a
+    power of two, so that scaling rounds nothing.
     """
     detached = points.detach()
-    peak = float(detached.abs().amax())
-    scale = peak if peak > 0.0 else 1.0
+    scale = 2.0 ** min(max(math.frexp(float(detached.abs().amax()))[1], -1022), 1022)
     unit = detached.to(torch.float64) / scale
     return unit.sub_(unit.mean(dim=0)), scale
 
