@@ -5,6 +5,7 @@ from leanseg.pruners.attention import Attention
 from leanseg.pruners.base import Pruner, ScorePruner, Wrapper
 from leanseg.pruners.cdpruner import CDPruner
 from leanseg.pruners.chain import Chain
+from leanseg.pruners.divprune import DivPrune
 from leanseg.pruners.evs import EVS
 from leanseg.pruners.evtp import EVTP
 from leanseg.pruners.evtp_saliency import EVTPSaliency
@@ -20,6 +21,7 @@ from leanseg.pruners.random import Random
 from leanseg.pruners.registry import PRUNERS, WRAPPERS
 from leanseg.pruners.reserve import Reserve
 from leanseg.pruners.scope import SCOPE
+from leanseg.pruners.smooth import Smooth
 from leanseg.pruners.spec import pruner
 from leanseg.pruners.tome import ToMe
 from leanseg.pruners.uniform import Uniform
@@ -37,6 +39,7 @@ __all__ = [
     "Attention",
     "CDPruner",
     "Chain",
+    "DivPrune",
     "EVTPSaliency",
     "EVTPVideo",
     "FastV",
@@ -50,6 +53,7 @@ __all__ = [
     "Random",
     "Reserve",
     "ScorePruner",
+    "Smooth",
     "ToMe",
     "Uniform",
     "Union",

@@ -5,6 +5,7 @@ from leanseg.pruners.attention import Attention
 from leanseg.pruners.base import Pruner
 from leanseg.pruners.cdpruner import CDPruner
 from leanseg.pruners.chain import Chain
+from leanseg.pruners.divprune import DivPrune
 from leanseg.pruners.evs import EVS
 from leanseg.pruners.evtp import EVTP
 from leanseg.pruners.evtp_saliency import EVTPSaliency
@@ -19,6 +20,7 @@ from leanseg.pruners.nuwa import Nuwa
 from leanseg.pruners.random import Random
 from leanseg.pruners.reserve import Reserve
 from leanseg.pruners.scope import SCOPE
+from leanseg.pruners.smooth import Smooth
 from leanseg.pruners.tome import ToMe
 from leanseg.pruners.uniform import Uniform
 from leanseg.pruners.union import Union
@@ -31,6 +33,7 @@ PRUNERS: dict[str, type[Pruner]] = {
     "evtp_video": EVTPVideo,
     "evtp_saliency": EVTPSaliency,
     "kcenter": KCenter,
+    "divprune": DivPrune,
     "tome": ToMe,
     "visionzip": VisionZip,
     "vispruner": VisPruner,
@@ -54,4 +57,5 @@ WRAPPERS: dict[str, type[Pruner]] = {
     "chain": Chain,
     "joint": Joint,
     "adaptive": Adaptive,
+    "smooth": Smooth,
 }
