@@ -23,6 +23,20 @@ def test_the_lattice_has_any_count_of_distinct_tokens_in_order(height, width, da
     assert indices[0] >= 0 and indices[-1] < height * width
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 5), st.data())
+def test_the_lattice_of_a_clip_is_spread_over_its_frames(height, width, frames, data):
+    grid = Grid(height, width, frames=frames)
+    k = data.draw(st.integers(1, grid.n_tokens))
+    indices = lattice(grid, k)
+    assert len(indices) == k and indices == sorted(set(indices)) and indices[-1] < grid.n_tokens
+    held = [sum(index // (height * width) == frame for index in indices) for frame in range(frames)]
+    assert max(held) - min(held) <= 1
+    for frame, count in enumerate(held):
+        own = [index - frame * height * width for index in indices if index // (height * width) == frame]
+        assert own == (lattice(Grid(height, width), count) if count else [])
+
+
 @pytest.mark.parametrize("k", [36, 73, 146])
 def test_the_lattice_leaves_no_hole(k):
     grid = Grid(27, 27)

@@ -147,6 +147,22 @@ def test_a_clip_pruner_is_checked_on_one_joint_row():
     check_pruner(Clip, grids=[Grid(4, 4)])
 
 
+def test_a_clip_pruner_is_tried_on_several_frames_as_well():
+    @dataclass(frozen=True, kw_only=True)
+    class Still(KCenter):
+        """Forgets that there are frames."""
+
+        scope: ClassVar[str] = "clip"
+
+        def select(self, tokens, k):
+            if tokens.grid.frames > 1:
+                raise AssertionError("lost in time")
+            return KCenter(keep_ratio=0.5).select(tokens, k)
+
+    with pytest.raises(AssertionError, match=r"on a 3 x 3 x 4 grid: lost in time"):
+        check_pruner(Still)
+
+
 def test_a_score_pruner_keeps_the_best_and_the_first_of_equals():
     @dataclass(frozen=True, kw_only=True)
     class Loudest(ScorePruner):

@@ -82,7 +82,7 @@ def rotary_anchors(positions: Float[Tensor, " n"], count: int, rotary_dim: int, 
     """Return the `count` tokens whose positions rotary embeddings set apart: best cosines first, then best sines.
 
     >>> rotary_anchors(torch.arange(9.0), 4, rotary_dim=32, theta=10000.0)
-    [0, 1, 2, 3]
+    [0, 1, 8, 7]
     """
     rates = theta ** (-torch.arange(0, rotary_dim, 2, dtype=torch.float64) / rotary_dim)
     angles = positions.to(torch.float64)[:, None] * rates

@@ -12,6 +12,7 @@ from leanseg.pruners import PRUNERS, WRAPPERS, Pruner, pruner
 from leanseg.testing.samples import KINDS, sample_tokens
 
 GRIDS = (Grid(1, 1), Grid(1, 5), Grid(4, 4), Grid(7, 3), Grid(27, 27))
+CLIP_GRIDS = (Grid(3, 4, frames=3),)
 KEEP_RATIOS = (0.05, 0.1, 0.2, 0.5, 1.0)
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -28,11 +29,12 @@ def check_pruner(
 ) -> None:
     """Raise `AssertionError` naming the law, the grid and the budget, if `method` breaks one.
 
-    `method` is a `Pruner` class, or a function of `keep_ratio` that returns a pruner. Laws: exact counts; indices
-    unique, ascending, int64, on the input's device; deterministic; global random state untouched; each row as if it
-    were alone, bit for bit on CPU; inputs unmodified; keep_ratio 1 is the identity; ties, constant, duplicated and zero
-    features still give unique tokens; NaN and infinity are refused; every dtype runs, and float64 picks what float32
-    picks; spec string and pickle round trips; each slot owns itself; a nested method's prefix is its smaller run.
+    `method` is a `Pruner` class, or a function of `keep_ratio` that returns a pruner; one of scope "clip" is tried on a
+    clip of three frames as well. Laws: exact counts; indices unique, ascending, int64, on the input's device;
+    deterministic; global random state untouched; each row as if it were alone, bit for bit on CPU; inputs unmodified;
+    keep_ratio 1 is the identity; ties, constant, duplicated and zero features still give unique tokens; NaN and
+    infinity are refused; every dtype runs, and float64 picks what float32 picks; spec string and pickle round trips;
+    each slot owns itself; a nested method's prefix is its smaller run.
 
     >>> from leanseg.pruners import EVTP
     >>> check_pruner(EVTP, grids=[Grid(4, 4)], keep_ratios=[0.2])
@@ -41,6 +43,8 @@ def check_pruner(
     def make(keep_ratio: float) -> Pruner:
         return method(keep_ratio=keep_ratio)
 
+    if grids is GRIDS and make(keep_ratios[0]).scope == "clip":
+        grids = (*CLIP_GRIDS, *GRIDS)
     for grid in grids:
         for keep_ratio in keep_ratios:
             for law in (_counts, _repeats, _rows_alone, _dtypes, _degenerate, _nested):
@@ -60,7 +64,8 @@ def _run(
     try:
         law(make, grid, keep_ratio, dtypes, device)
     except AssertionError as broken:
-        where = f"{make(keep_ratio).spec()} on a {grid.height} x {grid.width} grid"
+        frames = f"{grid.frames} x " if grid.frames > 1 else ""
+        where = f"{make(keep_ratio).spec()} on a {frames}{grid.height} x {grid.width} grid"
         raise AssertionError(f"{where}: {broken}") from broken
 
 
