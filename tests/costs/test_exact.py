@@ -13,8 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from leanseg import costs
 from leanseg.costs import Sizes, formulas
 from leanseg.costs import instructseg_exact as exact
+from leanseg.engine import segmenter
+from leanseg.engine.bench.stages import noise_clip
 from leanseg.models import PRESETS, InstructSeg
+from leanseg.models.instructseg.cache import FrameCache
 from leanseg.models.instructseg.pixel_decoder import PixelFeatures
+from leanseg.pruners import Uniform
 
 # On the meta device nothing is computed, so that the released sizes fit anywhere.
 DEVICES = {"tiny": "cpu", "nano": "cpu", "full": "meta"}
@@ -112,6 +116,31 @@ def test_mask_decoder_as_here_and_as_released(built, pixels, last_only):
     assert count == exact.mask_decoder(sizes, last_only=last_only)
 
 
+@pytest.mark.parametrize(("frames", "instructions"), [(1, 1), (1, 9), (3, 2)])
+def test_a_whole_answer_of_the_small_model_is_the_sum_of_its_parts(frames, instructions):
+    if segmenter.DEFAULT_MODEL not in segmenter.shipped_models():
+        pytest.skip("the weights of the small model are not here")
+    loaded = segmenter.load(device="cpu")
+    loaded.model.requires_grad_(False)
+    clip, text = noise_clip(frames), "the large object"
+    options = {"pruner": Uniform(keep_ratio=0.2), "coverage": False, "cache": FrameCache(0)}
+    given = clip if frames > 1 else clip[0]
+    count, _ = _counted(lambda: loaded.segment(given, [text] * instructions, **options))
+    prompt = loaded.model.encode_prompt("video_referring" if frames > 1 else "referring", text)
+    cost = costs.instructseg(
+        "refyoutube" if frames > 1 else "refcoco",
+        mode="exact",
+        keep_ratio=0.2,
+        sizes=loaded.config,
+        selection="free",
+        instructions=instructions,
+        template_tokens=prompt.n_text,
+        text_tokens=len(prompt.refer_ids) - 1,
+    )
+    unseen = exact.deformable_sampling(Sizes.of(loaded.config)) * frames
+    assert count == pytest.approx(cost.total * 1e12 * frames * instructions - unseen, rel=1e-12)
+
+
 def test_template_tokens_are_those_of_the_released_prompts():
     prompts = GOLDEN / "instructseg" / "prompts" / "prompts.json"
     if not prompts.is_file():
@@ -161,8 +190,9 @@ def test_instructions_share_what_does_not_read_text():
     one, four = (costs.instructseg("revos", 146, "exact", instructions=count).parts for count in (1, 4))
     for part in ("vision", "prune", "projector", "swin", "pixel_decoder"):
         assert four[part] == pytest.approx(one[part] / 4)
-    for part in ("lm", "temporal", "vmtf", "mask"):
+    for part in ("lm", "temporal", "vmtf"):
         assert four[part] == one[part]
+    assert four["mask"] == pytest.approx(one["mask"] - 0.75 * exact.mask_memory(Sizes()) / 1e12)
 
 
 def test_sizes_of_any_model_are_taken():

@@ -16,6 +16,7 @@ from leanseg.costs.sizes import Sizes
 # Ids of the release's template without its four placeholders, under its tokenizer (images, clips).
 TEMPLATE_TOKENS = {False: 69, True: 80}
 PLACE_DIMENSIONS = 2  # the coordinates that EVTP appends to a token's features
+INSTRUCTIONS_PER_PASS = 8  # of one frame, in one batch through language model and mask decoder
 N_LEVELS = 3
 
 
@@ -46,8 +47,9 @@ def counts(dataset: DataSet, kept: int, readings: ExactReadings) -> dict[str, fl
     """Return the multiply-adds of each part for one answer.
 
     Cached, a clip of many frames needs one encoding, selection, projection and condensation (OVP) per key frame, as
-    each frame is key frame once and serves its neighbours as reference; instructions share all but what reads text. As
-    released, the image is encoded twice, a key frame five times (itself and four references).
+    each frame is key frame once and serves its neighbours as reference; instructions share all but what reads text, and
+    in one pass the keys and values of the mask decoder. As released, the image is encoded twice, a key frame five times
+    (itself and four references).
     """
     sizes, cached = readings.sizes, readings.cached
     references = n_references(dataset, sizes)
@@ -55,6 +57,7 @@ def counts(dataset: DataSet, kept: int, readings: ExactReadings) -> dict[str, fl
     passes: float = 1 / readings.instructions if cached else references + 1
     pixel: float = 1 / readings.instructions
     condensed = 1 if cached else references
+    shared = 1 - -(-readings.instructions // INSTRUCTIONS_PER_PASS) / readings.instructions
     layers = sizes.vision_layers_run if cached else sizes.vision_layers
     encoder = vision(sizes, layers) + (0 if cached else vision_head(sizes))
     return {
@@ -66,7 +69,7 @@ def counts(dataset: DataSet, kept: int, readings: ExactReadings) -> dict[str, fl
         "swin": pixel * swin(sizes),
         "pixel_decoder": pixel * pixel_decoder(sizes),
         "vmtf": text_fusion(sizes, 1 if cached else 1 + refer),
-        "mask": mask_queries(sizes) + mask_decoder(sizes, last_only=cached),
+        "mask": mask_queries(sizes) + mask_decoder(sizes, last_only=cached) - shared * mask_memory(sizes),
     }
 
 
@@ -189,8 +192,13 @@ def mask_decoder(sizes: Sizes, *, last_only: bool) -> int:
     total = whole
     for layer in range(sizes.mask_layers):
         level = sizes.levels[layer % N_LEVELS]
-        cross = 2 * formulas.linear(queries, width, width) + 2 * formulas.linear(level, width, width)
-        cross += formulas.attention(queries, level, width)
+        cross = 2 * formulas.linear(queries, width, width) + formulas.attention(queries, level, width)
         steering = embedding + formulas.linear(queries, sizes.mask_dim, level) if last_only else whole
         total += cross + own + steering
-    return total
+    return total + mask_memory(sizes)
+
+
+def mask_memory(sizes: Sizes) -> int:
+    """Keys and values of the pixel maps in the mask decoder's layers, which the instructions of one pass share."""
+    levels = (sizes.levels[layer % N_LEVELS] for layer in range(sizes.mask_layers))
+    return sum(2 * formulas.linear(level, sizes.mask_width, sizes.mask_width) for level in levels)
