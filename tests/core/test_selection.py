@@ -1,3 +1,4 @@
+import inspect
 import json
 
 import pytest
@@ -246,3 +247,69 @@ def test_equals_compares_every_field():
     assert not plain.equals(Selection(INDEX, 4))
     assert not plain.equals(Selection(INDEX, 3, order=INDEX))
     assert not plain.equals(Selection(torch.tensor([[0, 1]]), 3))
+
+
+@LAWS
+@given(selections(batch=1, merging=False), st.integers(1, 4))
+def test_a_joint_selection_splits_into_its_frames(selection, frames):
+    joint = Selection(
+        torch.cat([selection.indices + frame * selection.n_tokens for frame in range(frames)], dim=1),
+        frames * selection.n_tokens,
+    )
+    parts = joint.split(frames)
+    assert len(parts) == frames
+    for part in parts:
+        assert part.n_tokens == selection.n_tokens and torch.equal(part.indices, selection.indices)
+
+
+def test_frames_may_keep_different_counts_and_none():
+    order = torch.tensor([[9, 0, 2]])
+    features = torch.tensor([[[0.0], [2.0], [9.0]]])
+    owner = torch.full((1, 12), -1)
+    owner[0, [0, 2, 9, 5]] = torch.tensor([0, 1, 2, 0])
+    joint = Selection(torch.tensor([[0, 2, 9]]), 12, owner, features, order)
+    first, second, third = joint.split(3)
+    assert [part.k for part in (first, second, third)] == [2, 0, 1]
+    assert first.indices.tolist() == [[0, 2]] and third.indices.tolist() == [[1]]
+    assert first.order.tolist() == [[0, 2]] and third.order.tolist() == [[1]] and second.order.shape == (1, 0)
+    assert first.features.tolist() == [[[0.0], [2.0]]] and third.features.tolist() == [[[9.0]]]
+    # An owner may lie in another frame, so that none is left.
+    assert first.owner is second.owner is third.owner is None
+    assert joint.split(1)[0].indices.tolist() == [[0, 2, 9]]
+
+
+def test_the_order_of_a_split_is_that_of_the_whole_clip():
+    joint = Selection.from_order(torch.tensor([[5, 0, 3, 1, 4]]), 6)
+    assert [part.order.tolist() for part in joint.split(2)] == [[[0, 1]], [[2, 0, 1]]]
+
+
+@pytest.mark.parametrize(
+    ("selection", "frames", "message"),
+    [
+        (Selection(torch.tensor([[0], [1]]), 6), 2, "cannot split 2 rows over 6 tokens into 2 frames"),
+        (
+            Selection(torch.tensor([[0]]), 7),
+            2,
+            "cannot split 1 rows over 7 tokens into 2 frames; expected one joint row",
+        ),
+        (Selection(torch.tensor([[0]]), 6), 0, "into 0 frames"),
+        (Selection(torch.tensor([[0]]), 6), 1.5, r"into 1\.5 frames"),
+    ],
+)
+def test_what_is_no_joint_row_is_not_split(selection, frames, message):
+    with pytest.raises(SelectionError, match=message):
+        inspect.unwrap(Selection.split)(selection, frames)
+
+
+@LAWS
+@given(selections())
+def test_sizes_count_what_each_slot_owns(selection):
+    sizes = selection.sizes
+    assert sizes.dtype == torch.float32 and sizes.shape == selection.indices.shape
+    if selection.owner is None:
+        assert bool((sizes == 1).all())
+        return
+    for row in range(selection.batch):
+        for slot in range(selection.k):
+            assert int(sizes[row, slot]) == int((selection.owner[row] == slot).sum())
+    assert bool((sizes >= 1).all())

@@ -117,7 +117,7 @@ class Selection:
 
         Frames may keep different counts, also none. Owners are dropped: a token may be owned by another frame's slot.
         """
-        if self.batch != 1 or frames < 1 or self.n_tokens % frames:
+        if self.batch != 1 or not isinstance(frames, int) or frames < 1 or self.n_tokens % frames:
             raise SelectionError(
                 f"cannot split {self.batch} rows over {self.n_tokens} tokens into {frames} frames; expected one joint "
                 "row whose tokens are a multiple of the frames"
