@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,3 +25,24 @@ def cases(folder: str, pattern: str = "*") -> list[object]:
     if not found:
         raise FileNotFoundError(f"{root} holds nothing that fits {pattern!r}")
     return [pytest.param(path, id=f"{root.name}/{path.stem}") for path in found]
+
+
+def chosen_cases(folder: str, pattern: str, *, prefix: str = "", but: str = "\0") -> list[object]:
+    """Return those of `cases` whose stem starts with `prefix` and not with `but`; perhaps none, which pytest skips."""
+    names = [(each, each.id.partition("/")[2]) for each in cases(folder, pattern)]
+    return [each for each, name in names if name.startswith(prefix) and not name.startswith(but)]
+
+
+def arrays(path: Path) -> dict[str, Any]:
+    """Return the arrays of an .npz file as tensors."""
+    import numpy as np
+    import torch
+
+    with np.load(path) as case:
+        return {name: torch.from_numpy(case[name]) for name in case.files}
+
+
+def facts(path: Path, name: str) -> dict[str, Any]:
+    """Return what `name`.json above the folder of a fixture says of it; nothing where it says nothing."""
+    page = path.parent.parent / f"{name}.json"
+    return json.loads(page.read_text()).get(path.parent.name, {}).get(path.stem, {}) if page.is_file() else {}

@@ -1,12 +1,11 @@
 import json
 import re
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.golden_cases import GOLDEN, cases
+from tests.golden_cases import arrays, chosen_cases, facts
 
 from leanseg.core.merging import Merged, exact_schedule, match, merge, merge_average, merge_schedule, unmerge
 from leanseg.errors import BudgetError, SelectionError
@@ -16,15 +15,6 @@ from leanseg.pruners.tome import merge_in_rounds
 ALIKE = re.compile(r"constant|duplicates")
 # Runs in which one near tie of the reference's float32 decides.
 FRAGILE = {("iter_spatial_N729", "r50_key")}
-
-
-def facts(path):
-    return json.loads((GOLDEN / "pruners/index.json").read_text()).get("tome", {}).get(path.stem, {})
-
-
-def arrays(path):
-    with np.load(path) as case:
-        return {name: torch.from_numpy(case[name]) for name in case.files}
 
 
 def cloud(batch, n_tokens, width, seed=0):
@@ -39,14 +29,14 @@ def unarranged(merged, pairs):
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("path", cases("pruners/tome", "step_*.npz"))
+@pytest.mark.parametrize("path", chosen_cases("pruners/tome", "*.npz", prefix="step_"))
 def test_parity_of_one_matching(path):
     case = arrays(path)
     runs = sorted({int(found[1]) for name in case if (found := re.match(r"r(\d+)_", name))})
     assert runs, f"{path} holds no run"
     protected = {
-        "class_token": bool(facts(path).get("class_token", "_cls" in path.stem)),
-        "distillation_token": bool(facts(path).get("distill_token", "_distill" in path.stem)),
+        "class_token": bool(facts(path, "index").get("class_token", "_cls" in path.stem)),
+        "distillation_token": bool(facts(path, "index").get("distill_token", "_distill" in path.stem)),
     }
     x = case["x"]
     for r in runs:
@@ -67,10 +57,10 @@ def test_parity_of_one_matching(path):
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("path", cases("pruners/tome", "iter_*.npz"))
+@pytest.mark.parametrize("path", chosen_cases("pruners/tome", "*.npz", prefix="iter_"))
 def test_parity_of_merging_in_rounds(path):
     case = arrays(path)
-    known = json.loads((GOLDEN / "pruners/robustness.json").read_text()).get("tome", {}).get(path.stem, {})
+    known = facts(path, "robustness")
     runs = sorted(name.removesuffix("_group") for name in case if name.endswith("_group"))
     assert runs, f"{path} holds no run"
     for run in runs:
@@ -86,7 +76,7 @@ def test_parity_of_merging_in_rounds(path):
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("path", cases("pruners/tome", "parse_r.json"))
+@pytest.mark.parametrize("path", chosen_cases("pruners/tome", "*", prefix="parse_r"))
 def test_parity_of_schedules(path):
     listed = json.loads(path.read_text())
     assert listed

@@ -1,11 +1,8 @@
-import json
 import re
-from dataclasses import dataclass
 
-import numpy as np
 import pytest
 import torch
-from tests.golden_cases import GOLDEN, cases
+from tests.golden_cases import arrays, chosen_cases, facts
 
 from leanseg.core import Grid, VisualTokens
 from leanseg.errors import BudgetError, SpecError
@@ -14,64 +11,52 @@ from leanseg.pruners.visionzip import class_scores, zip_tokens
 from leanseg.testing import check_pruner, sample_tokens
 
 
-@dataclass(frozen=True)
-class Case:
-    arrays: dict
-    index: dict
-    robustness: dict
-
-    @classmethod
-    def read(cls, path):
-        with np.load(path) as case:
-            arrays = {name: torch.from_numpy(case[name]) for name in case.files}
-        facts = [json.loads((GOLDEN / f"pruners/{name}.json").read_text()) for name in ("index", "robustness")]
-        return cls(arrays, *(each.get("visionzip", {}).get(path.stem, {}) for each in facts))
-
-    def robust(self, run, stem):
-        """Constant and tied scores leave the reference's unstable sort the choice."""
-        named = "constant" in stem or stem.endswith("_ties") or (stem.startswith("siglip_duplicates") and run == "b50")
-        return not named and self.robustness.get(run, {}).get("robust", True)
+def robust(path, run):
+    """Constant and tied scores leave the reference's unstable sort the choice."""
+    stem = path.stem
+    tied = "constant" in stem or stem.endswith("_ties") or (stem.startswith("siglip_duplicates") and run == "b50")
+    return not tied and facts(path, "robustness").get(run, {}).get("robust", True)
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("path", cases("pruners/visionzip", "cls_*.npz"))
+@pytest.mark.parametrize("path", chosen_cases("pruners/visionzip", "*.npz", prefix="cls_"))
 def test_parity_with_a_class_token(path):
-    case = Case.read(path)
-    runs = [found for name in case.arrays if (found := re.fullmatch(r"(d(\d+)_c(\d+))_out", name))]
+    case = arrays(path)
+    runs = [found for name in case if (found := re.fullmatch(r"(d(\d+)_c(\d+))_out", name))]
     assert runs, f"{path} holds no run"
-    scores = class_scores(case.arrays["cls_attn"])
+    scores = class_scores(case["cls_attn"])
     for run, dominant, contextual in (found.groups() for found in runs):
-        for row, hidden in enumerate(case.arrays["hidden"]):
-            zipped = zip_tokens(case.arrays["metric"][row], scores[row], int(dominant), int(contextual))
-            expected = case.arrays[f"{run}_out"][row]
+        for row, hidden in enumerate(case["hidden"]):
+            zipped = zip_tokens(case["metric"][row], scores[row], int(dominant), int(contextual))
+            expected = case[f"{run}_out"][row]
             kept = torch.cat(
                 [zipped.features(hidden)[zipped.dominant.argsort()], zipped.features(hidden)[int(dominant) :]]
             )
             assert kept.shape == expected.shape
-            if case.robust(run, path.stem):
-                assert zipped.dominant.tolist() == case.arrays[f"{run}_all_indices"][row].tolist(), run
+            if robust(path, run):
+                assert zipped.dominant.tolist() == case[f"{run}_all_indices"][row].tolist(), run
                 torch.testing.assert_close(kept, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("path", cases("pruners/visionzip", "siglip_*.npz"))
+@pytest.mark.parametrize("path", chosen_cases("pruners/visionzip", "*.npz", but="cls_"))
 def test_parity_without_a_class_token(path):
-    case = Case.read(path)
-    runs = [found[1] for name in case.arrays if (found := re.fullmatch(r"(b\d+)_out", name))]
+    case = arrays(path)
+    runs = [found[1] for name in case if (found := re.fullmatch(r"(b\d+)_out", name))]
     assert runs, f"{path} holds no run"
-    if "attn" in case.arrays:
-        torch.testing.assert_close(case.arrays["attn"].mean((1, 2)), case.arrays["received"], rtol=1e-5, atol=1e-7)
+    if "attn" in case:
+        torch.testing.assert_close(case["attn"].mean((1, 2)), case["received"], rtol=1e-5, atol=1e-7)
     for run in runs:
-        dominant = case.arrays[f"{run}_dominant_idx"].shape[1]
-        contextual = case.arrays[f"{run}_out"].shape[1] - dominant
-        for row, hidden in enumerate(case.arrays["hidden"]):
-            zipped = zip_tokens(case.arrays["metric"][row], case.arrays["received"][row], dominant, contextual)
+        dominant = case[f"{run}_dominant_idx"].shape[1]
+        contextual = case[f"{run}_out"].shape[1] - dominant
+        for row, hidden in enumerate(case["hidden"]):
+            zipped = zip_tokens(case["metric"][row], case["received"][row], dominant, contextual)
             assert len(zipped.dominant) == dominant and len(zipped.targets) == contextual
-            if not case.robust(run, path.stem):
+            if not robust(path, run):
                 continue
-            expected = case.arrays[f"{run}_out"][row]
+            expected = case[f"{run}_out"][row]
             ascending = zipped.dominant.sort().values
-            assert ascending.tolist() == case.arrays[f"{run}_dominant_idx"][row].sort().values.tolist(), run
+            assert ascending.tolist() == case[f"{run}_dominant_idx"][row].sort().values.tolist(), run
             assert torch.equal(hidden[ascending], expected[:dominant])
             # The port rounds the mean of the assigned tokens to bfloat16, before it adds the target.
             mean = zipped.features(hidden)[dominant:] - hidden[zipped.targets]

@@ -1,28 +1,17 @@
-import json
 import re
 import time
 from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.golden_cases import GOLDEN, cases
+from tests.golden_cases import arrays, chosen_cases, facts
 
 from leanseg.core import Grid, VisualTokens
 from leanseg.errors import SpecError
 from leanseg.pruners import VisPruner
 from leanseg.pruners.vispruner import STEP, _similarities, least_alike, next_round
-
-
-def facts(name, path):
-    return json.loads((GOLDEN / f"pruners/{name}.json").read_text()).get("vispruner", {}).get(path.stem, {})
-
-
-def arrays(path):
-    with np.load(path) as case:
-        return {name: torch.from_numpy(case[name]) for name in case.files}
 
 
 def select(features, attention, k, ratio):
@@ -32,11 +21,9 @@ def select(features, attention, k, ratio):
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize(
-    "path", [each for each in cases("pruners/vispruner", "*.npz") if not each.id.startswith("vispruner/trace_")]
-)
+@pytest.mark.parametrize("path", chosen_cases("pruners/vispruner", "*.npz", but="trace_"))
 def test_parity_of_robust_runs(path):
-    case, known = arrays(path), facts("robustness", path)
+    case, known = arrays(path), facts(path, "robustness")
     runs = [found for name in case if (found := re.fullmatch(r"(T(\d+)_r(\d+))_mask", name))]
     assert runs, f"{path} holds no run"
     for run, k, percent in (found.groups() for found in runs):
@@ -46,12 +33,12 @@ def test_parity_of_robust_runs(path):
         untied = percent == "100" and not path.stem.endswith("_ties")
         if known.get(run, {}).get("robust", untied):
             assert torch.equal(selection.mask(), case[f"{run}_mask"]), run
-    for k, ratio, *_ in facts("index", path).get("failed", []):  # where the reference stops with an error
+    for k, ratio, *_ in facts(path, "index").get("failed", []):  # where the reference stops with an error
         assert select(case["features"], case["attn"].mean(1), k, float(ratio)).k == k
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("path", cases("pruners/vispruner", "trace_*.npz"))
+@pytest.mark.parametrize("path", chosen_cases("pruners/vispruner", "*.npz", prefix="trace_"))
 def test_parity_of_each_round_of_a_trace(path):
     case = arrays(path)
     rounds = [each.long() for each in case["residual_flat"].split(case["residual_len"].tolist())]
