@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from leanseg.core import Grid, VisualTokens
+from leanseg.core import Grid, VisualTokens, kcenter
 from leanseg.core.joint import JointSpace, grid_spread
 from leanseg.errors import SpecError
 
@@ -139,3 +139,29 @@ def test_time_is_weighed_as_space_is_unless_it_has_a_weight_of_its_own():
     assert JointSpace().embed(blank).time_weight.tolist() == [1.0]
     with pytest.raises(SpecError, match=r"time_weight is -1\.0; it must be a number of at least 0, or None"):
         JointSpace(time_weight=-1.0)
+
+
+@pytest.mark.parametrize("options", [{}, {"lambda_rule": "match_std", "tau": 2.0}, {"spatial_weight": 0.3}])
+@pytest.mark.parametrize("grid", [Grid(5, 6), Grid(3, 4, frames=3)])
+@pytest.mark.parametrize("normalize", ["center_scale", "zscore"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+def test_a_sketch_has_the_distances_of_the_embedding_up_to_one_factor(options, grid, normalize, dtype):
+    features = torch.randn(2, grid.n_tokens, 7, generator=torch.Generator().manual_seed(0)) + 0.5
+    tokens = VisualTokens(features=features.to(dtype), grid=grid)
+    space = JointSpace(normalize=normalize, **options)
+    sketch, points = space.sketch(tokens), space.embed(tokens).points
+    together = torch.cat([sketch.points.double(), sketch.extra], dim=2)
+    ratio = torch.cdist(together, together) / torch.cdist(points, points).clamp_min(1e-12)
+    around = sketch.around / kcenter.around_mean(points)[1]
+    for row, mean_row in zip(ratio, around, strict=True):
+        factor = row[0, 1]
+        off_diagonal = row[~torch.eye(len(row), dtype=torch.bool)]
+        torch.testing.assert_close(off_diagonal, factor.expand_as(off_diagonal), rtol=1e-6, atol=0.0)
+        torch.testing.assert_close(mean_row, factor.expand_as(mean_row), rtol=1e-6, atol=0.0)
+
+
+def test_tokens_that_do_not_differ_are_sketched_by_their_places():
+    grid = Grid(4, 4)
+    tokens = VisualTokens(features=torch.full((1, 16, 3), 0.1), grid=grid)
+    sketch = JointSpace().sketch(tokens)
+    assert torch.equal(sketch.points, JointSpace().embed(tokens).points) and sketch.extra.shape == (1, 16, 0)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from leanseg.core import kcenter
 from leanseg.core.tokens import Grid, VisualTokens
 from leanseg.errors import SpecError, unknown_name
 from leanseg.shapes import Float, Tensor
@@ -31,6 +32,20 @@ class Embedding:
     def features(self) -> Float[Tensor, "b n d"]:
         """The v part of the points: normalised features without coordinates and time."""
         return self.points[..., : -2 if self.time_weight is None else -3]
+
+
+@dataclass(frozen=True, eq=False)
+class Sketch:
+    """Tokens in the joint space up to one scale per row: enough to select by, and made without an embedding.
+
+    Distances between rows of [`points`, `extra`] are those of the embedding times a factor; `points` (B, N, D) may be
+    the features as they are, `extra` (B, N, C) float64 are weighted coordinates. `around` (B, N) are the distances to
+    the mean of the row, on that scale.
+    """
+
+    points: Float[Tensor, "b n d"]
+    extra: Float[Tensor, "b n c"]
+    around: Float[Tensor, "b n"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,37 +86,68 @@ class JointSpace:
     def embed(self, tokens: VisualTokens) -> Embedding:
         """Return the tokens in the joint space; each row as if it were alone."""
         features = tokens.features.detach()
-        device = features.device
-        if device.type == "mps":  # has no float64
+        if features.device.type == "mps":  # has no float64
             features = features.cpu()
-        places = [tokens.grid.coordinates(torch.float64, features.device)]
-        if tokens.grid.frames > 1:
-            places.append(tokens.grid.times(torch.float64, features.device)[:, None])
+        places = _places(tokens.grid, features.device)
         rows = [self._embed_row(row, places) for row in features]
         points, weights, deviations = (torch.stack(parts) for parts in zip(*rows, strict=True))
         return Embedding(points, weights[:, 0], deviations, weights[:, 1] if len(places) > 1 else None)
+
+    def sketch(self, tokens: VisualTokens) -> Sketch:
+        """Return the tokens as selection needs them.
+
+        With `center_scale`, v = (x - mean x) / s, where s is the spread of x: [x, s lambda c] is the joint space, moved
+        and s times as large. One pass over the features tells s, sigma_f and the distances to the mean.
+        """
+        features = tokens.features.detach()
+        # Squares of all but float64 fit into float64. On other devices nothing is read back to decide.
+        if self.normalize == "center_scale" and features.device.type == "cpu" and features.dtype != torch.float64:
+            places = _places(tokens.grid, features.device)
+            rows = [self._sketch_row(*found, places) for found in zip(*kcenter.around_mean(features), strict=True)]
+            columns, around, deviation = (torch.stack(parts) for parts in zip(*rows, strict=True))
+            if bool((deviation >= EPSILON).all()):
+                return Sketch(features, columns, around)
+        points = self.embed(tokens).points
+        return Sketch(points, points[..., :0].to(torch.float64), kcenter.around_mean(points)[1])
+
+    def _sketch_row(
+        self, mean: Float[Tensor, " d"], around: Float[Tensor, " n"], places: list[Tensor]
+    ) -> tuple[Float[Tensor, "n c"], Float[Tensor, " n"], Float[Tensor, ""]]:
+        spread = around.square().mean().sqrt()
+        size = torch.hypot(spread, mean.norm())
+        deviation = spread / torch.where(size > 0.0, size, 1.0)
+        weighed, _ = self._weighed(places, torch.ones_like(spread), deviation)
+        columns = torch.cat(weighed, dim=1) * spread
+        beside = (columns - columns.mean(dim=0)).square().sum(dim=1)
+        return columns, (around.square() + beside).sqrt(), deviation
 
     def _embed_row(
         self, features: Float[Tensor, "n d"], places: list[Tensor]
     ) -> tuple[Float[Tensor, "n e"], Float[Tensor, " weights"], Float[Tensor, ""]]:
         values, deviation = self._normalized(features)
+        weighed, weights = self._weighed(places, _spread(values), deviation)
+        return torch.cat([values, *weighed], dim=1), weights, deviation
+
+    def _weighed(
+        self, places: list[Tensor], spread: Float[Tensor, ""], deviation: Float[Tensor, ""]
+    ) -> tuple[list[Tensor], Float[Tensor, " weights"]]:
+        """Return the places times their lambda, and the lambdas; `spread` is that of the v, `deviation` sigma_f."""
         fixed = (self.spatial_weight, self.spatial_weight if self.time_weight is None else self.time_weight)
         weights = [
-            self._weight(place, values, deviation) if weight is None else deviation.new_full((), weight)
+            self._weight(place, spread, deviation) if weight is None else deviation.new_full((), weight)
             for place, weight in zip(places, fixed, strict=False)
         ]
-        weighed = [weight * place for weight, place in zip(weights, places, strict=True)]
-        return torch.cat([values, *weighed], dim=1), torch.stack(weights), deviation
+        return [weight * place for weight, place in zip(weights, places, strict=True)], torch.stack(weights)
 
     def _weight(
-        self, place: Float[Tensor, "n c"], values: Float[Tensor, "n d"], deviation: Float[Tensor, ""]
+        self, place: Float[Tensor, "n c"], spread: Float[Tensor, ""], deviation: Float[Tensor, ""]
     ) -> Float[Tensor, ""]:
         """Return the adaptive lambda of some coordinates: 1 where the tokens do not differ."""
         sigma_c = _spread(place).clamp_min(EPSILON)
         if self.lambda_rule == "inverse_std":
             weight = self.tau / (sigma_c * deviation.clamp_min(EPSILON))
         elif self.lambda_rule == "match_std":
-            weight = self.tau * _spread(values) / sigma_c
+            weight = self.tau * spread / sigma_c
         else:
             weight = self.tau / sigma_c
         return torch.where(deviation < EPSILON, 1.0, weight)
@@ -135,6 +181,12 @@ class JointSpace:
 def grid_spread(grid: Grid) -> float:
     """Return sigma_c, the root mean square distance of a grid's coordinates from their mean: 0.42366 for 27 x 27."""
     return float(_spread(grid.coordinates(torch.float64)))
+
+
+def _places(grid: Grid, device: torch.device) -> list[Tensor]:
+    """Return the coordinates (N, 2), and on a grid of several frames the times (N, 1)."""
+    places = [grid.coordinates(torch.float64, device)]
+    return places if grid.frames == 1 else [*places, grid.times(torch.float64, device)[:, None]]
 
 
 def _spread(values: Float[Tensor, "n d"]) -> Float[Tensor, ""]:

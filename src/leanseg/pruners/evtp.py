@@ -57,6 +57,7 @@ class EVTP(Pruner):
 
     def select(self, tokens: VisualTokens, k: int) -> Selection:
         """Run greedy k-center in the joint space."""
-        points = self.space.embed(tokens).points
-        order, _ = kcenter.select(points, k, first_pick(self.start, self.seed, tokens, points))
+        sketch = self.space.sketch(tokens)
+        first = first_pick(self.start, self.seed, tokens, sketch.points, sketch.around)
+        order, _ = kcenter.select(sketch.points, k, first, extra=sketch.extra)
         return Selection.from_order(order.to(tokens.features.device), tokens.n_tokens)
