@@ -13,11 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from leanseg import costs
 from leanseg.costs import Sizes, formulas
 from leanseg.costs import instructseg_exact as exact
-from leanseg.engine import segmenter
 from leanseg.engine.bench.stages import noise_clip
 from leanseg.models import PRESETS, InstructSeg
 from leanseg.models.instructseg.cache import FrameCache
 from leanseg.models.instructseg.pixel_decoder import PixelFeatures
+from leanseg.models.instructseg.prompt import TASKS, prompt_text
+from leanseg.models.instructseg.tokenizer import train_tokenizer
 from leanseg.pruners import Uniform
 
 # On the meta device nothing is computed, so that the released sizes fit anywhere.
@@ -116,28 +117,26 @@ def test_mask_decoder_as_here_and_as_released(built, pixels, last_only):
     assert count == exact.mask_decoder(sizes, last_only=last_only)
 
 
-@pytest.mark.parametrize(("frames", "instructions"), [(1, 1), (1, 9), (3, 2)])
-def test_a_whole_answer_of_the_small_model_is_the_sum_of_its_parts(frames, instructions):
-    if segmenter.DEFAULT_MODEL not in segmenter.shipped_models():
-        pytest.skip("the weights of the small model are not here")
-    loaded = segmenter.load(device="cpu")
-    loaded.model.requires_grad_(False)
+@pytest.mark.parametrize(("frames", "instructions"), [(1, 1), (1, 9), (6, 2)])
+def test_a_whole_answer_is_the_sum_of_its_parts(frames, instructions):
+    tokenizer = train_tokenizer([prompt_text(task) for task in TASKS], vocab_size=300)
+    model = InstructSeg(PRESETS["tiny"], tokenizer=tokenizer).eval().requires_grad_(False)
     clip, text = noise_clip(frames), "the large object"
     options = {"pruner": Uniform(keep_ratio=0.2), "coverage": False, "cache": FrameCache(0)}
     given = clip if frames > 1 else clip[0]
-    count, _ = _counted(lambda: loaded.segment(given, [text] * instructions, **options))
-    prompt = loaded.model.encode_prompt("video_referring" if frames > 1 else "referring", text)
+    count, _ = _counted(lambda: model.segment(given, [text] * instructions, **options))
+    prompt = model.encode_prompt("video_referring" if frames > 1 else "referring", text)
     cost = costs.instructseg(
         "refyoutube" if frames > 1 else "refcoco",
         mode="exact",
         keep_ratio=0.2,
-        sizes=loaded.config,
+        sizes=model.config,
         selection="free",
         instructions=instructions,
         template_tokens=prompt.n_text,
         text_tokens=len(prompt.refer_ids) - 1,
     )
-    unseen = exact.deformable_sampling(Sizes.of(loaded.config)) * frames
+    unseen = exact.deformable_sampling(Sizes.of(model.config)) * frames
     assert count == pytest.approx(cost.total * 1e12 * frames * instructions - unseen, rel=1e-12)
 
 
