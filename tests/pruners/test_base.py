@@ -8,7 +8,8 @@ import torch
 
 from leanseg.core import Grid, Selection, VisualTokens
 from leanseg.errors import BudgetError, SelectionError, SpecError, TokensError
-from leanseg.pruners import EVTP, Identity, KCenter, Pruner, Random, ScorePruner, Uniform
+from leanseg.pruners import EVTP, Identity, KCenter, Pruner, Random, ScorePruner, Uniform, Wrapper, pruner
+from leanseg.pruners.base import picks
 
 
 def tokens(batch=1, grid=None):
@@ -136,3 +137,130 @@ def test_a_selection_carries_no_gradient_and_tokens_may():
     for made in (EVTP(keep_ratio=0.2), KCenter(keep_ratio=0.2), Random(keep_ratio=0.2), Uniform(keep_ratio=0.2)):
         made(scene).gather(scene.features).sum().backward()
     assert float(scene.features.grad.sum()) == 4 * 4 * 6
+
+
+SECOND = KCenter(keep_ratio=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halves(Wrapper):
+    """The first half by one method, the rest by another."""
+
+    name: ClassVar[str] = "halves"
+    first: Pruner
+    second: Pruner = SECOND
+    seam: float | None = None
+
+    def check_options(self):
+        if self.seam == 0.0:
+            raise SpecError("seam is 0")
+        self._declare(nested=self.first.nested and self.seam is None)
+
+    def select(self, tokens, k):
+        order = picks(self.first, tokens, k)
+        return Selection.from_order(order, tokens.n_tokens)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asks(KCenter):
+    """Says that it needs some cues, and takes whole clips, or not."""
+
+    needs: tuple = ()
+    whole: bool = False
+    tower: str = "tower"
+
+    def check(self):
+        self._declare(cues=self.needs, scope="clip" if self.whole else "frame", attention_from=self.tower)
+
+
+def test_a_wrapper_needs_what_the_pruners_inside_need():
+    made = Halves(
+        keep_ratio=0.5,
+        first=Asks(keep_ratio=1, needs=("attention", "keys"), tower="language"),
+        second=Asks(keep_ratio=1, needs=("keys", "guidance"), whole=True),
+    )
+    assert made.cues == ("attention", "keys", "guidance") and made.scope == "clip"
+    assert made.attention_from == "language"
+    assert made.inner_pruners() == (made.first, made.second)
+    with pytest.raises(TokensError, match="needs attention and keys and guidance, and the tokens carry no cue"):
+        made(tokens())
+    plain = Halves(keep_ratio=0.5, first=EVTP(keep_ratio=1))
+    assert (plain.cues, plain.scope, plain.attention_from) == ((), "frame", "tower")
+    assert Halves.cues == () and Halves.scope == "frame"
+
+
+def test_a_wrapper_decides_the_count_itself():
+    made = Halves(keep_ratio=0.2, first=EVTP(keep_ratio=0.9))
+    assert made(tokens()).equals(EVTP(keep_ratio=0.2)(tokens()))
+    assert Halves(keep_ratio=1.0, first=EVTP(keep_ratio=0.1))(tokens()).k == 20
+
+
+def test_facts_of_an_instance_are_not_part_of_its_value():
+    made = Halves(keep_ratio=0.2, first=Random(keep_ratio=1))
+    seamed = Halves(keep_ratio=0.2, first=Random(keep_ratio=1), seam=1)
+    assert made.nested and not seamed.nested and not Halves.nested
+    for each in (made, seamed):
+        again = pickle.loads(pickle.dumps(each))
+        assert again == each and hash(again) == hash(each) and again.nested == each.nested
+    assert seamed.spec() == "halves(keep_ratio=0.2, first=random(keep_ratio=1.0), seam=1.0)"
+    assert "nested" not in repr(made)
+
+
+def test_a_wrapper_refuses_what_is_no_pruner_and_checks_its_options():
+    with pytest.raises(SpecError, match=r"first of halves is 'evtp'; it must be a pruner: evtp\(keep_ratio=0\.2\) in"):
+        Halves(keep_ratio=0.5, first="evtp")
+    with pytest.raises(SpecError, match="second of halves is None"):
+        Halves(keep_ratio=0.5, first=EVTP(keep_ratio=1), second=None)
+    with pytest.raises(SpecError, match="seam is 0"):
+        Halves(keep_ratio=0.5, first=EVTP(keep_ratio=1), seam=0)
+    with pytest.raises(BudgetError, match="keep_ratio is 0"):
+        Halves(keep_ratio=0, first=EVTP(keep_ratio=1))
+
+
+def test_attention_of_two_models_cannot_be_read_at_once():
+    tower, language = (Asks(keep_ratio=1, needs=("attention",), tower=origin) for origin in ("tower", "language"))
+    with pytest.raises(SpecError, match="read the attention of different models, and tokens carry one"):
+        Halves(keep_ratio=0.5, first=tower, second=language)
+    # Without the cue it does not matter.
+    assert Halves(keep_ratio=0.5, first=tower, second=Asks(keep_ratio=1, tower="language")).attention_from == "tower"
+
+
+def test_picks_are_in_order_of_picking_or_of_the_raster():
+    scene = tokens(batch=2)
+    assert torch.equal(picks(EVTP(keep_ratio=1), scene, 7), EVTP(keep_ratio=0.35)(scene).order)
+    assert torch.equal(picks(Uniform(keep_ratio=1), scene, 7), Uniform(keep_ratio=0.35)(scene).indices)
+    for k in (20, 25):
+        assert picks(EVTP(keep_ratio=1), scene, k).tolist() == [list(range(20))] * 2
+
+
+def test_a_method_with_a_budget_of_its_own_may_keep_fewer_but_not_more():
+    @dataclass(frozen=True, kw_only=True)
+    class Frugal(Returns):
+        fixed_budget: ClassVar[bool] = False
+
+    few, many = (Selection(torch.arange(kept)[None], 20) for kept in (3, 11))
+    assert Frugal(keep_ratio=0.5, result=few)(tokens()).k == 3
+    with pytest.raises(SelectionError, match=r"= \(1, 11, 20, .*expected \(1, 10, 20"):
+        Frugal(keep_ratio=0.5, result=many)(tokens())
+    nothing = Selection(torch.empty(1, 0, dtype=torch.int64), 20)
+    with pytest.raises(SelectionError, match=r"= \(1, 0, 20, .*expected \(1, 10, 20"):
+        Frugal(keep_ratio=0.5, result=nothing)(tokens())
+
+
+def test_a_file_may_postpone_its_annotations(tmp_path):
+    path = tmp_path / "late.py"
+    path.write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "from leanseg.pruners import Pruner, Wrapper\n"
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class Late(Wrapper):\n"
+        "    inner: Pruner\n"
+        "    power: float = 1.0\n"
+        "    def select(self, tokens, k):\n"
+        "        return self.inner.select(tokens, k)\n"
+    )
+    made = pruner(f"{path}:Late(keep_ratio=1, inner=attention(), power=2)")
+    assert made.cues == ("attention",) and isinstance(made.power, float) and isinstance(made.keep_ratio, float)
+    with pytest.raises(SpecError, match=r"inner of .*Late is 3; it must be a pruner"):
+        pruner(f"{path}:Late(keep_ratio=0.5, inner=3)")

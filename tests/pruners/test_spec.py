@@ -74,11 +74,50 @@ def test_wrappers_hold_other_pruners_and_hand_the_ratio_down(wrapped):
         pruner(f"wrapped(keep_ratio=0.5, inner={nest})")
 
 
+def test_the_ratio_written_outside_serves_inside_before_the_grids(wrapped):
+    inner = pruner("wrapped(keep_ratio=0.3, inner=evtp())", keep_ratio=0.1).inner
+    assert inner == EVTP(keep_ratio=0.3)
+    assert pruner("wrapped(inner=evtp(), keep_ratio=0.3)").inner == EVTP(keep_ratio=0.3)
+    assert pruner("wrapped(keep_ratio=0.3, inner=evtp(keep_ratio=0.5))").inner == EVTP(keep_ratio=0.5)
+    assert pruner("wrapped(inner=evtp(keep_ratio=0.5))", keep_ratio=0.1) == Wrapped(
+        keep_ratio=0.1, inner=EVTP(keep_ratio=0.5)
+    )
+
+
+def test_each_level_hands_its_own_ratio_down(wrapped):
+    made = pruner("wrapped(keep_ratio=0.4, inner=wrapped(inner=wrapped(keep_ratio=0.2, inner=kcenter())))")
+    ratios = [made.keep_ratio, made.inner.keep_ratio, made.inner.inner.keep_ratio, made.inner.inner.inner.keep_ratio]
+    assert ratios == [0.4, 0.4, 0.2, 0.2]
+    assert pruner(made.spec()) == made
+    assert pruner("wrapped(keep_ratio=1, inner=random())").inner.keep_ratio == 1.0
+
+
+def test_without_any_ratio_the_innermost_asks_for_one(wrapped):
+    with pytest.raises(SpecError, match=r"evtp needs keep_ratio; write evtp\(keep_ratio=0\.2\)"):
+        pruner("wrapped(inner=evtp())")
+    with pytest.raises(SpecError, match=r"wrapped needs keep_ratio; write wrapped\(keep_ratio=0\.2\)"):
+        pruner("wrapped(inner=evtp(keep_ratio=0.2))")
+    with pytest.raises(SpecError, match="wrapped needs inner; write wrapped"):
+        pruner("wrapped(keep_ratio=0.2)")
+
+
+@pytest.mark.parametrize("ratio", ["2", "-1", "0", "'half'", "True", "None"])
+def test_a_bad_ratio_outside_is_refused_where_it_serves_inside(wrapped, ratio):
+    with pytest.raises((BudgetError, SpecError), match="keep_ratio"):
+        pruner(f"wrapped(keep_ratio={ratio}, inner=evtp())")
+
+
+def test_identity_inside_keeps_its_own_ratio_out_of_the_spec(wrapped):
+    assert pruner("wrapped(keep_ratio=0.2, inner=identity(keep_ratio=1))").spec() == (
+        "wrapped(keep_ratio=0.2, inner=identity)"
+    )
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
         ("evpt(keep_ratio=0.2)", "unknown pruner 'evpt'; did you mean 'evtp'"),
-        ("qqq", "unknown pruner 'qqq'; Known: .*evtp, .*identity, kcenter, .*random, .*uniform"),
+        ("qqq", "unknown pruner 'qqq'; Known: .*evtp, .*identity, .*kcenter, .*random, .*uniform"),
         ("evtp(keep_ratoi=0.2)", "evtp: unknown option 'keep_ratoi'; did you mean 'keep_ratio'"),
         ("evtp(tau=2)", r"evtp needs keep_ratio; write evtp\(keep_ratio=0\.2\)"),
         ("evtp(0.2)", "write a name before each value"),

@@ -12,6 +12,9 @@ from leanseg.core.budget import check_ratio
 from leanseg.errors import SelectionError, SpecError, TokensError
 from leanseg.shapes import Float, Int, Tensor
 
+# Types of fields that hold a number; as text where a file postpones its annotations.
+NUMBERS = (float, float | None, "float", "float | None")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pruner(ABC):
@@ -50,7 +53,7 @@ class Pruner(ABC):
         for field in fields(self):
             # 2, 2.0 and numpy's 2.0 are one value, so that they make equal pruners and equal spec strings.
             value = getattr(self, field.name)
-            if field.type in (float, float | None) and isinstance(value, Real) and not isinstance(value, bool):
+            if field.type in NUMBERS and isinstance(value, Real) and not isinstance(value, bool):
                 object.__setattr__(self, field.name, float(value))
         check_ratio(self.keep_ratio)
         self.check()
@@ -175,14 +178,14 @@ class Wrapper(Pruner):
         """Return the pruners inside, in the order of the fields."""
         held = []
         for field in fields(self):
-            if field.type is Pruner:
-                value = getattr(self, field.name)
-                if not isinstance(value, Pruner):
-                    raise SpecError(
-                        f"{field.name} of {self.name or type(self).__name__} is {value!r}; it must be a pruner: "
-                        "evtp(keep_ratio=0.2) in a spec string, EVTP(keep_ratio=0.2) in Python"
-                    )
+            value = getattr(self, field.name)
+            if isinstance(value, Pruner):
                 held.append(value)
+            elif field.type in (Pruner, "Pruner"):
+                raise SpecError(
+                    f"{field.name} of {self.name or type(self).__name__} is {value!r}; it must be a pruner: "
+                    "evtp(keep_ratio=0.2) in a spec string, EVTP(keep_ratio=0.2) in Python"
+                )
         return tuple(held)
 
 
