@@ -1,6 +1,6 @@
 """Every registered pruner obeys the laws, and the check of the laws notices who does not."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
@@ -33,11 +33,44 @@ def test_every_option_of_evtp_obeys_the_laws(options):
     check_pruner(lambda keep_ratio: EVTP(keep_ratio=keep_ratio, **options), grids=grids, keep_ratios=[0.2, 0.5])
 
 
+@pytest.mark.parametrize("name", [name for name, method in PRUNERS.items() if method.scope == "clip"])
+def test_a_clip_pruner_obeys_the_laws_on_joint_rows(name):
+    check_pruner(PRUNERS[name], grids=[Grid(1, 1, frames=3), Grid(3, 4, frames=2), Grid(3, 3, frames=5)])
+
+
+# One instance of each wrapper at least; what each does inside has tests of its own.
+WRAPPED = (
+    "reserve(keep_ratio=0.5, inner=evtp())",
+    "union(keep_ratio=0.5, first=attention(), second=evtp())",
+    "chain(keep_ratio=0.2, first=random(keep_ratio=0.9), second=kcenter())",
+    "joint(keep_ratio=0.5, inner=kcenter())",
+    "adaptive(keep_ratio=0.5, inner=evtp(), radius=0.8)",
+    "adaptive(keep_ratio=0.5, inner=random(), radius=0.4, measure='spatial')",
+    "smooth(keep_ratio=0.5, inner=evtp())",
+)
+
+
+@pytest.mark.parametrize("spec", WRAPPED)
+def test_every_wrapper_obeys_the_laws(spec):
+    made = pruner(spec)
+    ratios = (0.2, 0.5, 1.0) if "chain" not in spec else (0.2, 0.5)
+    check_pruner(
+        lambda keep_ratio: replace(made, keep_ratio=keep_ratio),
+        grids=[Grid(1, 1), Grid(4, 4), Grid(3, 4, frames=2)],
+        keep_ratios=ratios,
+    )
+
+
+def test_every_wrapper_has_been_tried():
+    assert {pruner(spec).name for spec in WRAPPED} == set(WRAPPERS)
+
+
 @pytest.mark.parametrize("name", PRUNERS)
 def test_the_registry_holds_what_its_names_say(name):
     made = PRUNERS[name](keep_ratio=0.5)
     assert made.name == name and name not in WRAPPERS
     assert made.paper and made.scope in ("frame", "clip") and made.__doc__
+    assert made.licence and made.paper.startswith("ours") == made.extension
     assert set(made.cues) <= {"attention", "keys", "guidance"}
     assert pruner(name, keep_ratio=0.5) == made
 
