@@ -151,7 +151,6 @@ def test_merging_keeps_mass_and_mean(seed, n_tokens, removals):
     selection = merged.selection()
     assert torch.equal(selection.sizes.sort().values, merged.sizes.sort().values)
     torch.testing.assert_close(selection.pool(x), selection.features)
-    assert merged.selection(with_features=False).features is None
 
 
 def test_half_precision_is_summed_in_float64():
@@ -179,3 +178,12 @@ def test_schedules_that_cannot_be_are_refused():
         exact_schedule(729, 73, 3)
     with pytest.raises(BudgetError, match=r"keep is 0; it must be a whole number in 1\.\.5"):
         exact_schedule(5, 0, 3)
+
+
+def test_merged_features_can_be_trained_through_and_the_choice_cannot():
+    x = cloud(1, 9, 3).requires_grad_()
+    pairs = match(x, 4)
+    averages, sizes = merge_average(x, torch.ones(1, 9), pairs)
+    assert averages.requires_grad and not sizes.requires_grad
+    (gradient,) = torch.autograd.grad((averages * sizes[..., None]).sum(), x)
+    torch.testing.assert_close(gradient, torch.ones_like(x))

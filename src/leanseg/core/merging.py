@@ -1,7 +1,7 @@
 """Bipartite soft matching: pairs of similar tokens become one (ToMe, arXiv 2210.09461, section 3 and appendix D)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -148,7 +148,11 @@ class Merged:
         position = self.position.gather(1, pairs.position)
         return Merged(features, sizes, position, pairs.slot.gather(1, self.owner))
 
-    def selection(self, *, with_features: bool = True) -> Selection:
+    def with_features(self, features: Float[Tensor, "b m d"]) -> "Merged":
+        """Return the same merges with other features of these tokens."""
+        return replace(self, features=features)
+
+    def selection(self) -> Selection:
         """Return the tokens as a selection: slots in ascending order of their positions, merged features along."""
         ranked = self.position.argsort(dim=1)
         slots = torch.arange(ranked.shape[1], device=ranked.device).expand_as(ranked)
@@ -157,7 +161,7 @@ class Merged:
             self.position.gather(1, ranked),
             self.owner.shape[1],
             owner=rank.gather(1, self.owner),
-            features=self.features.gather(1, widened(ranked, self.features)) if with_features else None,
+            features=self.features.gather(1, widened(ranked, self.features)),
         )
 
 

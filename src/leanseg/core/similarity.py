@@ -12,13 +12,13 @@ DECIMALS = 10
 
 
 def precise(values: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-    """Return detached values in float64, or in float32 on a device without float64."""
-    return values.detach().to(torch.float32 if values.device.type == "mps" else torch.float64)
+    """Return values in float64, or in float32 on a device without float64."""
+    return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
 
 
 def unit(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Return the rows at length 1; rows of zeros stay zero."""
-    wide = precise(rows)
+    wide = precise(rows.detach())
     # Scaled to a largest entry of 1 first, so that squares neither overflow nor vanish.
     wide = wide / wide.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(wide.dtype).tiny)
     return wide / wide.norm(dim=1, keepdim=True).clamp_min(EPSILON)

@@ -1,6 +1,6 @@
 """ToMe: similar tokens are merged, a half at a time, until so many are left."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from leanseg.core import Selection, VisualTokens
@@ -68,4 +68,4 @@ def merge_in_rounds(features: Float[Tensor, "b n d"], keys: Float[Tensor, "b n d
         if metric is not None:
             metric, _ = merge_average(metric, merged.sizes, pairs)
         merged = merged.then(pairs)
-    return replace(merged, features=merged.features.to(features.dtype))
+    return merged.with_features(merged.features.to(features.dtype))
