@@ -12,12 +12,13 @@ from transformers import PhiConfig, PhiModel
 from leanseg.core import Grid, Selection, VisualTokens
 from leanseg.core.ownership import with_owners
 from leanseg.errors import InputError
+from leanseg.hf.merging import encode_with_merging
 from leanseg.models.instructseg.assembly import TokenSequence, mass_mask
 from leanseg.models.instructseg.postprocess import full_postprocess, reference_frames
 from leanseg.models.instructseg.preprocess import mask_pixels, siglip_pixels
 from leanseg.models.instructseg.prompt import build_prompt
 from leanseg.models.instructseg.segment import segment
-from leanseg.pruners import EVTP, KCenter, Pruner, ScorePruner
+from leanseg.pruners import EVTP, KCenter, Pruner, ScorePruner, ToMe
 
 SIDE = 4
 
@@ -213,6 +214,29 @@ def test_language_attention_is_what_the_last_token_gives_in_the_unpruned_row(mod
     for site in ("before_projector", "after_projector"):
         found = segment(model, frame, INSTRUCTIONS[0], pruner=made, site=site)
         assert torch.equal(found.selections[0].indices, made(expected).indices)
+
+
+@torch.inference_mode()
+def test_tome_may_merge_in_every_layer_of_the_tower(model):
+    frame, made = clip_of(1)[0], ToMe(keep_ratio=0.5)
+    found = segment(model, frame, INSTRUCTIONS[0], pruner=made, site="inside_encoder", soft=True)
+    selection = found.selections[0]
+    assert selection.k == 8 and int(selection.sizes.sum()) == SIDE**2
+    assert selection.features.shape == (1, 8, model.config.vision.hidden_size)
+    tower, n_layers = model.vision_tower, model.config.vision.n_layers_run
+    hidden = tower.embeddings(siglip_pixels(frame, model.config.vision.image_size)[None])
+    features, expected = encode_with_merging(tower.encoder.layers[:n_layers], hidden, [4, 4])
+    assert torch.equal(selection.owner, expected.owner) and torch.equal(selection.features, features)
+    outside = segment(model, frame, INSTRUCTIONS[0], pruner=made, soft=True)
+    assert abs(found.soft - outside.soft).max() > 1e-5
+    everything = segment(model, frame, INSTRUCTIONS[0], pruner=ToMe(keep_ratio=1), site="inside_encoder", soft=True)
+    assert np.array_equal(everything.soft, segment(model, frame, INSTRUCTIONS[0], soft=True).soft)
+
+
+def test_only_tome_acts_inside_the_tower(model):
+    for options, given in (({"pruner": EVTP(keep_ratio=0.3)}, r"evtp\(keep_ratio=0.3\)"), ({}, "no pruner")):
+        with pytest.raises(InputError, match=f"inside_encoder with {given}; expected tome"):
+            segment(model, clip_of(1), INSTRUCTIONS[0], site="inside_encoder", **options)
 
 
 def test_guidance_before_the_projector_is_refused(model):

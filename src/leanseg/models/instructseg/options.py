@@ -9,7 +9,7 @@ from typing import Any
 from leanseg.errors import InputError, unknown_name
 from leanseg.models.instructseg.assembly import POSITION_IDS
 from leanseg.models.instructseg.prompt import TEMPLATES, find_task
-from leanseg.pruners import Pruner
+from leanseg.pruners import Pruner, ToMe
 
 SITES = ("before_projector", "after_projector", "inside_encoder")
 VISUALS = ("all", "ovp_only", "blind")
@@ -57,7 +57,7 @@ class SegmentOptions:
             raise InputError(f"no_object_threshold={self.no_object_threshold}; a score lies in 0..1: give one or None")
         if self.instructions_per_pass < 1:
             raise InputError(f"instructions_per_pass={self.instructions_per_pass}; expected at least 1")
-        if self.site == "inside_encoder" and (self.pruner is None or self.pruner.name != "tome"):
+        if self.site == "inside_encoder" and not isinstance(self.pruner, ToMe):
             given = "no pruner" if self.pruner is None else self.pruner.spec()
             raise InputError(f"site inside_encoder with {given}; expected tome, the one that merges layer by layer")
         if "guidance" in self.language_cues and self.site != "after_projector":

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from leanseg.core.merging import exact_schedule
 from leanseg.core.ownership import with_owners
 from leanseg.core.selection import Selection
 from leanseg.core.tokens import VisualTokens
 from leanseg.errors import WeightsError
 from leanseg.hf.cues import capture, language_attention
+from leanseg.hf.merging import encode_with_merging
 from leanseg.metrics.coverage import coverage, information_bound
 from leanseg.models.instructseg.assembly import TokenSequence
 from leanseg.pruners import Pruner
@@ -63,8 +65,12 @@ def encode_frame(model: InstructSeg, pixels: Tensor, cues: Sequence[str] = ()) -
 
 
 def encode_merged(model: InstructSeg, pixels: Tensor, k: int) -> Selection:
-    """Run the vision tower merging a share of the tokens in every layer, until `k` are left."""
-    raise NotImplementedError
+    """Run the vision tower merging a share of the tokens in every layer, until `k` are left, as merged features."""
+    tower, n_layers = model.vision_tower, model.config.vision.n_layers_run
+    hidden = tower.embeddings(pixels)
+    schedule = exact_schedule(hidden.shape[1], k, n_layers)
+    features, selection = encode_with_merging(tower.encoder.layers[:n_layers], hidden, schedule)
+    return replace(selection, features=features)
 
 
 def image_attention(model: InstructSeg, sequence: TokenSequence) -> Tensor:
