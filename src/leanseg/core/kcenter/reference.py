@@ -1,6 +1,7 @@
 """Greedy k-center in plain torch: the engine that every other one must agree with, and the one that runs anywhere."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -33,28 +34,43 @@ def farthest_first(
 
 def most_isolated(points: Float[Tensor, "b n d"]) -> Int[Tensor, " b"]:
     """Return the point of each row whose nearest other point is farthest; see `leanseg.core.kcenter.isolated`."""
-    return torch.stack([_most_isolated(centred(row)[0]) for row in points])
+    return torch.stack([_most_isolated(row) for row in points])
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """Points scaled by a power of two, as they are and around their mean, and the squared norms of the latter."""
+
+    points: Float[Tensor, "n d"]
+    around: Float[Tensor, "n d"]
+    norms: Float[Tensor, " n"]
+    scale: float
+
+    @staticmethod
+    def of(points: Float[Tensor, "n d"]) -> "_Row":
+        around, scale = centred(points)
+        return _Row(points.detach().to(torch.float64) / scale, around, around.square().sum(dim=1), scale)
 
 
 def _farthest_first(
     points: Float[Tensor, "n d"], k: int, start: Int[Tensor, ""]
 ) -> tuple[Int[Tensor, " k"], Float[Tensor, " k"]]:
-    around, scale = centred(points)
-    norms = around.square().sum(dim=1)
-    if len(around) <= _LARGEST_GRAM and k * _ROWS_BELOW >= len(around):
-        distances = torch.cat([_distances(rows, around, norms) for rows in _blocks(len(around), around.device)])
-        order, radius = _pick(lambda picked: distances[picked], start, len(around), k)
+    row = _Row.of(points)
+    n_points = len(points)
+    if n_points <= _LARGEST_GRAM and k * _ROWS_BELOW >= n_points:
+        distances = torch.cat([_distances(row, some) for some in _blocks(n_points, points.device)])
+        order, radius = _pick(lambda picked: distances[picked], start, n_points, k)
     else:
-        order, radius = _pick(lambda picked: _distances(picked[None], around, norms)[0], start, len(around), k)
-    return order, radius * scale
+        order, radius = _pick(lambda picked: _distances(row, picked[None])[0], start, n_points, k)
+    return order, radius * row.scale
 
 
 def _most_isolated(points: Float[Tensor, "n d"]) -> Int[Tensor, ""]:
-    norms = points.square().sum(dim=1)
+    row = _Row.of(points)
     nearest = []
-    for rows in _blocks(len(points), points.device):
+    for some in _blocks(len(points), points.device):
         # A point alone has no other; its distance is infinite and it is the answer.
-        distances = _distances(rows, points, norms).scatter_(1, rows[:, None], torch.inf)
+        distances = _distances(row, some).scatter_(1, some[:, None], torch.inf)
         nearest.append(distances.amin(dim=1))
     near = torch.cat(nearest)
     return (near >= near.amax() * (1.0 - TIE)).to(torch.uint8).argmax()
@@ -64,19 +80,17 @@ def _blocks(n_points: int, device: torch.device) -> tuple[Int[Tensor, " r"], ...
     return torch.arange(n_points, device=device).split(_GRAM_ROWS)
 
 
-def _distances(
-    rows: Int[Tensor, " r"], around: Float[Tensor, "n d"], norms: Float[Tensor, " n"]
-) -> Float[Tensor, "r n"]:
+def _distances(row: _Row, some: Int[Tensor, " r"]) -> Float[Tensor, "r n"]:
     """Return the squared distances of some points to all: by inner products, and by differences where those cancel."""
-    products = around[rows] @ around.T
-    distances = squared(products, norms[rows, None], norms)
-    both = norms[rows, None] + norms
-    close = (both - 2.0 * products).abs() > 0.1 * NOISE * both
-    some, others = (close & (distances < _CLOSE * both)).nonzero(as_tuple=True)
-    step = max(1, _DIFFERENCES // around.shape[1])
-    for begin in range(0, len(some), step):
-        a, b = some[begin : begin + step], others[begin : begin + step]
-        exact = (around[rows[a]] - around[b]).square().sum(dim=1)
+    products = row.around[some] @ row.around.T
+    distances = squared(products, row.norms[some, None], row.norms)
+    both = row.norms[some, None] + row.norms
+    close = ((both - 2.0 * products).abs() > 0.1 * NOISE * both) & (distances < _CLOSE * both)
+    firsts, seconds = close.nonzero(as_tuple=True)
+    step = max(1, _DIFFERENCES // row.points.shape[1])
+    for begin in range(0, len(firsts), step):
+        a, b = firsts[begin : begin + step], seconds[begin : begin + step]
+        exact = (row.points[some[a]] - row.points[b]).square().sum(dim=1)
         distances[a, b] = exact.masked_fill_(exact < NOISE * both[a, b], 0.0)
     return distances
 
