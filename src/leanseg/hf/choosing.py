@@ -162,32 +162,29 @@ def _frames(tokens: VisualTokens, grid: Grid) -> list[VisualTokens]:
     """Return each frame of a joint row by itself."""
     if grid.frames == 1:
         return [tokens]
-    n_tokens = grid.frame.n_tokens
-
-    def of(values: Tensor | None, frame: int) -> Tensor | None:
-        return None if values is None else values[:, frame * n_tokens : (frame + 1) * n_tokens]
-
+    per_frame = grid.frame.n_tokens
     return [
         VisualTokens(
-            features=tokens.features[:, frame * n_tokens : (frame + 1) * n_tokens],
+            features=tokens.features[:, first : first + per_frame],
             grid=grid.frame,
-            attention=of(tokens.attention, frame),
-            keys=of(tokens.keys, frame),
+            attention=None if tokens.attention is None else tokens.attention[:, first : first + per_frame],
+            keys=None if tokens.keys is None else tokens.keys[:, first : first + per_frame],
             guidance=tokens.guidance,
         )
-        for frame in range(grid.frames)
+        for first in range(0, tokens.n_tokens, per_frame)
     ]
 
 
 def _stack(units: Sequence[VisualTokens]) -> VisualTokens:
-    def joined(name: str) -> Tensor | None:
-        parts = [getattr(tokens, name) for tokens in units]
-        return None if parts[0] is None else torch.cat(parts)
-
     return VisualTokens(
         features=torch.cat([tokens.features for tokens in units]),
         grid=units[0].grid,
-        attention=joined("attention"),
-        keys=joined("keys"),
-        guidance=joined("guidance"),
+        attention=_joined([tokens.attention for tokens in units]),
+        keys=_joined([tokens.keys for tokens in units]),
+        guidance=_joined([tokens.guidance for tokens in units]),
     )
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    given = [part for part in parts if part is not None]
+    return torch.cat(given) if given else None
