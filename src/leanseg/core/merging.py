@@ -95,9 +95,23 @@ def merge(values: Float[Tensor, "b n *rest"], pairs: Match, mode: str = "mean") 
     if n_slots == pairs.slot.shape[1]:
         return values
     wide = precise(values)
-    blank = wide.new_zeros((batch, n_slots, *values.shape[2:]))
-    merged = blank.scatter_reduce(1, widened(pairs.slot, wide), wide, mode, include_self=False)
+    if mode == "amax":
+        blank = wide.new_zeros((batch, n_slots, *values.shape[2:]))
+        merged = blank.scatter_reduce(1, widened(pairs.slot, wide), wide, mode, include_self=False)
+        return merged.to(values.dtype)
+    merged = torch.stack([_summed(*row) for row in zip(wide, pairs.position, pairs.source, pairs.slot, strict=True)])
+    if mode == "mean":
+        ones = torch.ones_like(pairs.slot)
+        counts = torch.zeros_like(pairs.position).scatter_add_(1, pairs.slot, ones)
+        merged = merged / counts.reshape(batch, n_slots, *(1,) * (values.ndim - 2))
     return merged.to(values.dtype)
+
+
+def _summed(
+    values: Float[Tensor, " n *rest"], position: Int[Tensor, " m"], source: Int[Tensor, " r"], slot: Int[Tensor, " n"]
+) -> Float[Tensor, " m *rest"]:
+    """Return the sums of one row: only what is merged away is added, whole tokens at a time."""
+    return values[position].index_add(0, slot[source], values[source])
 
 
 def merge_average(
