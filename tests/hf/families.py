@@ -38,6 +38,16 @@ def _configs() -> dict[str, tuple[str, dict[str, Any]]]:
     """The class prefix and the configuration of each family."""
     return {
         "llava": ("Llava", {"vision_config": CLIP, "text_config": LLAMA, **IDS}),
+        "pixtral": (
+            "Llava",
+            {
+                "vision_config": {**TOWER, "model_type": "pixtral", "image_size": 28, "patch_size": 7, "head_dim": 12},
+                "text_config": LLAMA,
+                "vision_feature_layer": -1,
+                "vision_feature_select_strategy": "full",
+                **IDS,
+            },
+        ),
         "vipllava": (
             "VipLlava",
             {"vision_config": CLIP, "text_config": LLAMA, "vision_feature_layer": [-1, -2], **IDS},
@@ -254,10 +264,10 @@ class Inputs:
             height, width, tokens = [(28, 56, 16 + 4 * 9), (28, 42, 16 + 4 * 7)][number % 2]
             self.images.append(((height, width), self._random(3, 3, 28, 28)))
             return [IMAGE] * tokens
-        if family == "mistral3":
-            size = [(28, 28), (14, 28)][number % 2]
+        if family in ("mistral3", "pixtral"):
+            size, cell = [(28, 28), (14, 28)][number % 2], 14 if family == "mistral3" else 7
             self.images.append((size, self._random(3, *size)))
-            return [token for _ in range(size[0] // 14) for token in [*[IMAGE] * (size[1] // 14), 94]]
+            return [token for _ in range(size[0] // cell) for token in [*[IMAGE] * (size[1] // cell), 94]]
         side = {"llava": 28, "vipllava": 28, "paligemma": 28, "got_ocr2": 64}.get(family, 56)
         self.images.append(((side, side), self._random(3, side, side)))
         return [IMAGE] * 16
@@ -298,7 +308,7 @@ class Inputs:
                     mine[number] = left.pop(0)
                 stacked.append(mine)
             return {**found, "pixel_values": torch.stack(stacked)}
-        if family == "mistral3":
+        if family in ("mistral3", "pixtral"):
             whole = torch.zeros(len(pixels), 3, 28, 28)
             for one, picture in zip(whole, pixels, strict=True):
                 one[:, : picture.shape[1], : picture.shape[2]] = picture

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
-from tests.hf.families import FAMILIES, IMAGE, MANY_AXES, VIDEO, WITH_VIDEO, Inputs, model_of
+from tests.hf.families import FAMILIES, IMAGE, MANY_AXES, ONE_AXIS, VIDEO, WITH_VIDEO, Inputs, model_of
 from tests.hf.reference import Fed, kept_columns
 
 from leanseg import attach
@@ -115,7 +117,7 @@ GENERATE = {"max_new_tokens": 4, "do_sample": False, "output_logits": True, "ret
 
 @pytest.mark.parametrize(
     ("family", "positions"),
-    [(name, "original") for name in FAMILIES] + [(name, "compact") for name in ("llava", "paligemma", "internvl")],
+    [(name, "original") for name in FAMILIES] + [(name, "compact") for name in ONE_AXIS],
 )
 def test_cached_generation_is_the_recomputation_without_cache(family, positions):
     model, inputs = model_of(family), Inputs(family, TWO_ROWS).make()
@@ -160,3 +162,34 @@ def test_a_decoding_loop_by_hand_is_generation(family, positions, with_mask):
             torch.testing.assert_close(output.logits[:, -1], expected.logits[step], atol=1e-4, rtol=1e-3)
             mask = {"attention_mask": torch.ones(1, length + step + 1, dtype=torch.long)} if with_mask else {}
             output = model(input_ids=token[None, None], past_key_values=output.past_key_values, **mask)
+
+
+@pytest.mark.parametrize("family", ["llava", "internvl", "paligemma"])
+def test_dropping_behind_the_encoder_is_shrinking_its_output(family):
+    """The other route: the encoder gives the kept features only, and the prompt has as many placeholders."""
+    model, inputs = model_of(family), Inputs(family, [[3, "image", 4], [3, "image", 4]]).make()
+    inputs.pop("token_type_ids", None)
+    with attach(model, "random(keep_ratio=0.25)", positions="compact") as trace:
+        dropped = run(model, inputs)
+        tokens = model.generate(**inputs, max_new_tokens=4, do_sample=False)
+    kept = torch.cat([selection.indices for selection in trace.selections])
+    whole = model.model.get_image_features
+
+    @functools.wraps(whole)
+    def shrunk(*args, **kwargs):
+        output = whole(*args, **kwargs)
+        rows = [features[index] for features, index in zip(output.pooler_output, kept, strict=True)]
+        output.pooler_output = rows if family == "llava" else torch.stack(rows)
+        return output
+
+    short = {
+        **inputs,
+        **{name: inputs[name][:, [*range(3), *range(15, 23)]] for name in ("input_ids", "attention_mask")},
+    }
+    model.model.get_image_features = shrunk
+    try:
+        assert torch.equal(run(model, short), dropped)
+        again = model.generate(**short, max_new_tokens=4, do_sample=False)
+    finally:
+        del model.model.get_image_features
+    assert torch.equal(again[:, -4:], tokens[:, -4:])

@@ -7,13 +7,13 @@ import torch
 from tests.hf.families import FAMILIES, Inputs, model_of
 from tests.hf.methods import SEEN, ByAttention, ByGuidance, ByKeys, ByLanguage, Halves, OfClip, Sparing
 
-from leanseg import attach
+from leanseg import PRUNERS, attach, pruner
 from leanseg.errors import AttachError
 from leanseg.hf import LAYOUTS
 from leanseg.hf.layouts import find
 
 PICTURES = [[3, "image", 4], [5, "image", 2, "image", 6]]
-WITH_CUES = [name for name in FAMILIES if LAYOUTS[name].cues is not None]
+WITH_CUES = [name for name in FAMILIES if name != "pixtral" and LAYOUTS[name].cues is not None]
 
 
 @pytest.fixture(autouse=True)
@@ -211,6 +211,12 @@ def test_merged_features_stand_for_the_rows_after_the_projector(family):
         assert torch.equal(after[item.row, place - 1], before[item.row, item.columns[2]])
 
 
+def test_guidance_is_refused_before_the_projector():
+    refused = pytest.raises(AttachError, match="guided by text embeddings, which have the width of projected features")
+    with refused, attach(model_of("llava"), ByGuidance(keep_ratio=0.5), site="before_projector"):
+        pass
+
+
 @pytest.mark.parametrize("family", ["llava", "vipllava", "internvl", "paligemma"])
 def test_before_the_projector_a_method_sees_the_towers_features_and_merges_there(family):
     model, inputs = model_of(family), Inputs(family, PICTURES).make()
@@ -252,14 +258,39 @@ def test_pictures_may_keep_different_counts():
     assert logits.shape[1] == 7 + max(first.n_kept, second.n_kept)
 
 
-@pytest.mark.parametrize("family", ["llava_next", "llava_onevision", "mistral3", "got_ocr2"])
+@pytest.mark.parametrize("family", ["llava_next", "llava_onevision", "mistral3", "got_ocr2", "pixtral"])
 def test_cues_that_cannot_be_had_are_refused_by_name(family):
+    name = "llava' with a Pixtral tower" if family == "pixtral" else f"{family}'"
     for method, cue in ((ByAttention, "attention"), (ByKeys, "keys")):
-        expected = (
-            f"needs {cue} of the vision tower, which cannot be had from '{family}'.*where they can: llava, vipllava"
-        )
+        expected = f"needs {cue} of the vision tower, which cannot be had from '{name}.*where they can: llava, vipllava"
         with pytest.raises(AttachError, match=expected), attach(model_of(family), method(keep_ratio=0.5)):
             pass
+    if family == "pixtral":
+        return
     refused = pytest.raises(AttachError, match=r"does not take one row per token.*llava, vipllava, paligemma, internvl")
     with refused, attach(model_of(family), "random(keep_ratio=0.5)", site="before_projector"):
         pass
+
+
+SPECS = [*PRUNERS, "reserve(inner=kcenter())", "joint(inner=kcenter())", "adaptive(inner=evtp(), radius=1.0)"]
+
+
+@pytest.mark.parametrize("spec", [*SPECS, "cdpruner(conditioned=True)", "chain(first=max_norm(), second=evtp())"])
+def test_every_registered_method_runs_attached(spec):
+    model, inputs = model_of("llava"), Inputs("llava", PICTURES).make()
+    with attach(model, pruner(spec, keep_ratio=0.5), language_layer=1) as trace:
+        tokens = model.generate(**inputs, max_new_tokens=2, do_sample=False)
+    assert tokens.shape[1] == inputs["input_ids"].shape[1] + 2
+    if spec != "identity":
+        assert 0 < trace.n_kept < trace.n_tokens and trace.length_after < trace.length_before
+
+
+@pytest.mark.parametrize("spec", ["evtp", "evtp_video", "evs", "visionzip", "fastv", "joint(inner=kcenter())"])
+def test_methods_for_pictures_and_for_clips_run_on_clips(spec):
+    model, inputs = model_of("qwen2_5_vl"), Inputs("qwen2_5_vl", [[3, "video", 4, "image", 2]]).make()
+    made = pruner(spec, keep_ratio=0.5)
+    with attach(model, made, language_layer=1) as trace:
+        model.generate(**inputs, max_new_tokens=2, do_sample=False)
+    (clip,) = [item for item in trace.items if item.kind == "video"]
+    assert clip.grid.frames == (3 if made.scope == "clip" else 1)
+    assert len(clip.selections) * clip.grid.frames == 3

@@ -11,7 +11,17 @@ from typing import Any
 from torch import nn
 
 from leanseg.errors import AttachError, unknown_name
-from leanseg.hf.pieces import GridReader, Rule, pixtral_grids, pooled_frames, recorded, square, thw_grids, tiles
+from leanseg.hf.pieces import (
+    GridReader,
+    Rule,
+    pixtral_grids,
+    pooled_frames,
+    recorded,
+    square,
+    square_or_recorded,
+    thw_grids,
+    tiles,
+)
 from leanseg.hf.pooling import CuePooling, blocks, merged_units
 
 
@@ -96,7 +106,14 @@ def _one(config: Any) -> int:
 
 
 _ROWS = (
-    Layout(model_type="llava", title="LLaVA 1.5", images=square(), cues=blocks(_one), before_projector=True),
+    Layout(
+        model_type="llava",
+        title="LLaVA 1.5 (also with a Pixtral tower)",
+        images=square_or_recorded,
+        grids=pixtral_grids,
+        cues=blocks(_one),
+        before_projector=True,
+    ),
     Layout(model_type="vipllava", title="ViP-LLaVA", images=square(), cues=blocks(_one), before_projector=True),
     Layout(model_type="llava_next", title="LLaVA-NeXT", images=tiles),
     Layout(

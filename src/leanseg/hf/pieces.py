@@ -54,7 +54,7 @@ class Row:
 
 
 Rule = Callable[[Row], list[Piece]]
-GridReader = Callable[[Any, Mapping[str, Any]], list[Grid]]
+GridReader = Callable[[Any, Mapping[str, Any]], list[Grid] | None]
 
 
 def square(shrink: Callable[[Any], int] = lambda config: 1) -> Rule:
@@ -93,6 +93,11 @@ def recorded(row: Row) -> list[Piece]:
             "pixel values instead of features made elsewhere"
         )
     return [Piece(grid) for grid in row.grids]
+
+
+def square_or_recorded(row: Row) -> list[Piece]:
+    """LLaVA's pictures: of one size, unless its tower is Pixtral's, which takes any."""
+    return recorded(row) if row.base.config.vision_config.model_type == "pixtral" else square()(row)
 
 
 def tiles(row: Row) -> list[Piece]:
@@ -146,8 +151,10 @@ def thw_grids(base: Any, call: Mapping[str, Any]) -> list[Grid]:
     return [Grid(h // merge, w // merge, frames=t) for t, h, w in call["grid_thw"].tolist()]
 
 
-def pixtral_grids(base: Any, call: Mapping[str, Any]) -> list[Grid]:
-    """Read Pixtral's `image_sizes` (height, width in pixels) of a call of its vision tower."""
+def pixtral_grids(base: Any, call: Mapping[str, Any]) -> list[Grid] | None:
+    """Read Pixtral's `image_sizes` (height, width in pixels) of a call of its vision tower; None for other towers."""
+    if base.config.vision_config.model_type != "pixtral":
+        return None
     cell = base.config.vision_config.patch_size * getattr(base.config, "spatial_merge_size", 1)
     return [Grid(int(h) // cell, int(w) // cell) for h, w in torch.as_tensor(call["image_sizes"]).tolist()]
 

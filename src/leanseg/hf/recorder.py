@@ -32,7 +32,7 @@ class Record:
 class Recorder:
     """Listens to the vision tower of one model; remembers its last runs."""
 
-    def __init__(self, layout: Layout, base: nn.Module, pruner: Pruner, site: str) -> None:
+    def __init__(self, layout: Layout, base: Any, pruner: Pruner, site: str) -> None:
         self.layout = layout
         self.base = base
         self.wants_attention = "attention" in pruner.cues and pruner.attention_from == "tower"
@@ -46,10 +46,17 @@ class Recorder:
                 "site='before_projector' is not possible; use 'after_projector', or a family where it is: "
                 + with_cues(lambda row: row.before_projector)
             )
-        if (self.wants_attention or self.wants_keys) and layout.cues is None:
+        if self.wants_inputs and "guidance" in pruner.cues:
+            raise AttachError(
+                f"{pruner.spec()} is guided by text embeddings, which have the width of projected features; use "
+                "site='after_projector'"
+            )
+        tower = getattr(getattr(base.config, "vision_config", None), "model_type", "")
+        if (self.wants_attention or self.wants_keys) and (layout.cues is None or tower == "pixtral"):
             wanted = " and ".join(cue for cue in ("attention", "keys") if cue in pruner.cues)
             raise AttachError(
-                f"{pruner.spec()} needs {wanted} of the vision tower, which cannot be had from {layout.model_type!r}; "
+                f"{pruner.spec()} needs {wanted} of the vision tower, which cannot be had from {layout.model_type!r}"
+                f"{' with a Pixtral tower' if tower == 'pixtral' else ''}; "
                 f"choose a method without, or a family where they can: {with_cues(lambda row: row.cues is not None)}"
             )
 
@@ -89,7 +96,8 @@ class Recorder:
         if len(self.records) == n_kinds:
             return self.records[position]
         if n_kinds == 1 and self.records:
-            grids = None if self.layout.grids is None else [g for one in self.records for g in one.grids or ()]
+            known = [one.grids for one in self.records]
+            grids = None if None in known else [grid for each in known for grid in each or ()]
             seen = Seen(
                 [part for one in self.records for part in one.seen.attentions],
                 [part for one in self.records for part in one.seen.keys_of],
@@ -117,7 +125,9 @@ class Recorder:
         if pool is not None and self.wants_keys:
             found["keys"] = pool(self.base, record.seen.keys_of, record.call, record.grids)
         if self.wants_inputs:
-            found["inputs"] = list(torch.cat(record.inputs))
+            rows = torch.cat(record.inputs)
+            sizes = None if record.grids is None else [grid.n_tokens for grid in record.grids]
+            found["inputs"] = list(rows) if sizes is None else list(rows.flatten(0, 1).split(sizes))
         return found
 
 
