@@ -1,6 +1,7 @@
 """Fill the tables of README.md and docs/ from the records in results/.
 
-That of docs/pruners.md comes from the registry, those of docs/costs.md are computed.
+That of docs/pruners.md comes from the registry, that of docs/attach.md from the layouts, those of docs/costs.md are
+computed.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from pathlib import Path
 from leanseg.cli.pruners import describe
 from leanseg.costs import report
 from leanseg.engine.tables import update_documents
+from leanseg.hf.layouts import table as family_table
 
 ROOT = Path(__file__).resolve().parents[1]
 PRUNERS_PAGE = ROOT / "docs" / "pruners.md"
 COSTS_PAGE = ROOT / "docs" / "costs.md"
+ATTACH_PAGE = ROOT / "docs" / "attach.md"
+_FAMILIES_BLOCK = re.compile(r"(<!-- families -->\n)(.*?)(<!-- /families -->)", re.DOTALL)
 _PRUNERS_BLOCK = re.compile(r"(<!-- pruners -->\n)(.*?)(<!-- /pruners -->)", re.DOTALL)
 
 
@@ -49,6 +53,20 @@ def render_pruners(text: str) -> str:
     return _PRUNERS_BLOCK.sub(lambda match: f"{match[1]}{pruner_table()}\n{match[3]}", text)
 
 
+def render_families(text: str) -> str:
+    """Return the text of the page on `attach` with the families of today."""
+    return _FAMILIES_BLOCK.sub(lambda match: f"{match[1]}{family_table()}\n{match[3]}", text)
+
+
+def update_families() -> bool:
+    """Rewrite the page on `attach` if it differs; return whether it did."""
+    text = ATTACH_PAGE.read_text(encoding="utf-8")
+    rendered = render_families(text)
+    if rendered != text:
+        ATTACH_PAGE.write_text(rendered, encoding="utf-8")
+    return rendered != text
+
+
 def update_pruners() -> bool:
     """Rewrite the pruners' page if it differs; return whether it did."""
     text = PRUNERS_PAGE.read_text(encoding="utf-8")
@@ -70,6 +88,8 @@ def update_costs() -> bool:
 def main() -> None:
     if update_costs():
         print(f"updated {COSTS_PAGE.relative_to(ROOT)}")
+    if update_families():
+        print(f"updated {ATTACH_PAGE.relative_to(ROOT)}")
     if update_pruners():
         print(f"updated {PRUNERS_PAGE.relative_to(ROOT)}")
     for path in update_documents(documents(), ROOT):

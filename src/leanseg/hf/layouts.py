@@ -105,6 +105,23 @@ def _one(config: Any) -> int:
     return 1
 
 
+_QWEN: dict[str, Any] = {
+    "images": recorded,
+    "videos": recorded,
+    "tower": "visual",
+    "layers": "blocks",
+    "projector": "visual.merger",
+    "grids": thw_grids,
+    "cues": merged_units,
+    "many_axes": True,
+}
+_IDEFICS: dict[str, Any] = {
+    "images": square(_scale),
+    "tower": "vision_model",
+    "projector": "connector",
+    "language": "text_model",
+    "cues": blocks(_scale),
+}
 _ROWS = (
     Layout(
         model_type="llava",
@@ -138,66 +155,36 @@ _ROWS = (
         cues=blocks(_shuffled),
         before_projector=True,
     ),
-    Layout(
-        model_type="qwen2_vl",
-        title="Qwen2-VL",
-        images=recorded,
-        videos=recorded,
-        tower="visual",
-        layers="blocks",
-        projector="visual.merger",
-        grids=thw_grids,
-        cues=merged_units,
-        many_axes=True,
-    ),
-    Layout(
-        model_type="qwen2_5_vl",
-        title="Qwen2.5-VL",
-        images=recorded,
-        videos=recorded,
-        tower="visual",
-        layers="blocks",
-        projector="visual.merger",
-        grids=thw_grids,
-        cues=merged_units,
-        many_axes=True,
-    ),
-    Layout(
-        model_type="qwen3_vl",
-        title="Qwen3-VL",
-        images=recorded,
-        videos=recorded,
-        tower="visual",
-        layers="blocks",
-        projector="visual.merger",
-        grids=thw_grids,
-        cues=merged_units,
-        many_axes=True,
-    ),
-    Layout(
-        model_type="idefics3",
-        title="Idefics3",
-        images=square(_scale),
-        tower="vision_model",
-        projector="connector",
-        language="text_model",
-        cues=blocks(_scale),
-    ),
-    Layout(
-        model_type="smolvlm",
-        title="SmolVLM",
-        images=square(_scale),
-        tower="vision_model",
-        projector="connector",
-        language="text_model",
-        cues=blocks(_scale),
-    ),
+    Layout(model_type="qwen2_vl", title="Qwen2-VL", **_QWEN),
+    Layout(model_type="qwen2_5_vl", title="Qwen2.5-VL", **_QWEN),
+    Layout(model_type="qwen3_vl", title="Qwen3-VL", **_QWEN),
+    Layout(model_type="idefics3", title="Idefics3", **_IDEFICS),
+    Layout(model_type="smolvlm", title="SmolVLM", **_IDEFICS),
     Layout(model_type="mistral3", title="Mistral 3 (Pixtral tower)", images=recorded, grids=pixtral_grids),
     Layout(model_type="aya_vision", title="Aya Vision", images=square(_aya), cues=blocks(_aya)),
     Layout(model_type="got_ocr2", title="GOT-OCR2", images=square(_got), layers="layers"),
 )
 
 LAYOUTS: dict[str, Layout] = {row.model_type: row for row in _ROWS}
+
+
+def table() -> str:
+    """Return the families as a Markdown table, one line each."""
+    lines = [
+        "| family | `model_type` | clips | positions | tower's attention, keys | before the projector |",
+        "|---" * 6 + "|",
+    ]
+    for row in LAYOUTS.values():
+        cells = [
+            row.title,
+            f"`{row.model_type}`",
+            "yes" if row.videos else "no",
+            "original" if row.many_axes else "original, compact",
+            "yes" if row.cues else "no",
+            "yes" if row.before_projector else "no",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def with_cues(reads: Callable[[Layout], bool]) -> str:
