@@ -87,7 +87,7 @@ def main() -> None:
 def _tokens(model: InstructSegSegmenter, frames: list[np.ndarray]) -> VisualTokens:
     """Return the frames' tokens with the cues of the tower, as a batch."""
     size = model.config.vision.image_size
-    encoded = [encode_frame(model.model, siglip_pixels(frame, size)[None], ("attention", "keys")) for frame in frames]
+    encoded = [encode_frame(model.model, siglip_pixels(frame, size)[None], cues=True) for frame in frames]
     return VisualTokens(
         features=torch.cat([each.features for each in encoded]),
         grid=model.layout.grid,

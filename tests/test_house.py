@@ -134,7 +134,17 @@ def test_the_table_of_pruners_is_that_of_the_registry():
     page = _text("docs/pruners.md")
     rendered = _script("tables").render_pruners(page)
     assert rendered == page, "run: python scripts/tables.py"
-    assert _script("tables").render_pruners(page.replace("`kcenter`", "`centre`")) == page
+    assert _script("tables").render_pruners(page.replace("| `kcenter`", "| `centre`")) == page
+
+
+def test_every_method_is_shown_on_a_picture():
+    from leanseg.pruners import PRUNERS, WRAPPERS
+
+    script = _script("pruner_pictures")
+    page = _text("docs/pruners.md")
+    assert script.render_page(page) == page, "run: python scripts/pruner_pictures.py"
+    drawn = {path.stem for path in (ROOT / "docs/images/pruners").glob("*.png")}
+    assert drawn == set(script.specs()) == {*PRUNERS, *WRAPPERS}
 
 
 def test_the_demo_asks_what_its_scenes_were_made_for():

@@ -13,7 +13,7 @@ import torch
 from tests.engine.squares import LeftHalf, Squares, StopsAtOne
 
 from leanseg.engine.evaluate import Evaluation, Row, cumulative_iou, evaluate, grid, per_sample_iou
-from leanseg.engine.evaluation_request import Request, evaluation_record, plan
+from leanseg.engine.evaluation_request import DEFAULT_PRUNERS, Request, evaluation_record, plan
 from leanseg.engine.records import read_record, record, weights_hash, write_json
 from leanseg.engine.segmenter import load
 from leanseg.engine.tables import add_summary, gate_table, kind_table, render_document, retention_table
@@ -119,12 +119,23 @@ def test_bad_requests_fail_before_any_work(change: dict[str, Any], message: str,
         plan(replace(Request(out=tmp_path / "r.json"), **change))
 
 
-def test_without_pruners_every_one_runs_and_the_command_names_them() -> None:
+def test_kept_mass_adds_a_row_to_every_pruned_one() -> None:
+    rows = grid(["random"], [0.2, 0.1], mass_preserving=True)
+    names = [row.name for row in rows[1:-2]]
+    assert names == ["random@0.2", "random@0.1", "random, mass kept@0.2", "random, mass kept@0.1"]
+    assert [row.mass_preserving for row in rows] == [False, False, False, True, True, False, False]
+    request = Request(out=Path("r.json"), pruners=("random",), mass_preserving=True)
+    assert len(plan(request).rows) == 3 + 2 * 4 and "--mass-preserving" in request.command
+    assert "mass" not in replace(request, mass_preserving=False).command
+
+
+def test_without_pruners_the_papers_rivals_and_the_simple_ones_run_and_the_command_names_them() -> None:
     request = Request(out=Path("results/r.json"), scenes=3, per_scene=2, keep_ratios=(0.2,))
     planned = plan(request)
-    assert [row.name.split("@")[0] for row in planned.rows[1:-2]] == [name for name in PRUNERS if name != "identity"]
+    assert [row.name.split("@")[0] for row in planned.rows[1:-2]] == list(DEFAULT_PRUNERS)
+    assert set(DEFAULT_PRUNERS) < set(PRUNERS)
     assert list(planned.indices) == [0, 1, 5, 6, 10, 11]
-    assert "--pruner kcenter --pruner random" in request.command and "identity" not in request.command
+    assert "--pruner evtp --pruner kcenter" in request.command and "identity" not in request.command
     quoted = replace(request, pruners=("random(seed=1, keep_ratio=0.2)",)).command
     assert "--pruner 'random(seed=1, keep_ratio=0.2)'" in quoted
 
@@ -143,8 +154,9 @@ def test_rows_share_a_pictures_features(tiny_model: Path, tmp_path: Path) -> Non
     segmenter = load(tiny_model, device="cpu")
     planned = plan(Request(out=tmp_path / "r.json", model=str(tiny_model), scenes=1, per_scene=2, keep_ratios=(0.5,)))
     evaluate(replace(planned, make=lambda: segmenter), tmp_path / "lines.jsonl")
-    # SigLIP and the pixel branch, each once: for both instructions, all tokens and every pruner.
-    assert segmenter.cache.misses == 2
+    # SigLIP and the pixel branch once, and SigLIP once more for what its attention sees: for both instructions, all
+    # tokens and every pruner.
+    assert segmenter.cache.misses == 3
     assert segmenter.cache.hits > 2 * len(planned.rows)
 
 

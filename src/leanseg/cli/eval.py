@@ -29,7 +29,7 @@ def eval(
     ] = None,
     position_ids: Annotated[str, typer.Option(help="compact or original.")] = "compact",
     mass_preserving: Annotated[
-        bool, typer.Option("--mass-preserving", help="Let a kept token draw the attention of all it stands for.")
+        bool, typer.Option("--mass-preserving", help="Measure every pruned row with kept mass as well.")
     ] = False,
     out: Annotated[Path, typer.Option(help="The record; its lines beside it let a killed run resume.")] = Path(
         "evaluation.json"

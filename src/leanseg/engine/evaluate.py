@@ -22,6 +22,8 @@ from leanseg.metrics import CIoU, GIoU
 from leanseg.pruners import Pruner, pruner
 
 _POLL_SECONDS = 0.5
+# What a row's name says behind the pruner's where kept tokens keep the mass of those they stand for.
+MASS = ", mass kept"
 
 Line = dict[str, Any]
 """A sample's `index` in the data set, `id`, `kind`, `instruction`, and `counts`: row -> [[intersection, union], ...]
@@ -39,25 +41,30 @@ class Evaluated(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of the grid: a pruner spec with its keep ratio, or an unpruned visual mode."""
+    """One row of the grid: a pruner spec with its keep ratio, perhaps preserving mass, or an unpruned visual mode."""
 
     name: str
     pruner: str | None = None
     keep_ratio: float | None = None
     visual: str = "all"
+    mass_preserving: bool = False
 
 
-def grid(pruners: Sequence[str], keep_ratios: Sequence[float]) -> tuple[Row, ...]:
+def grid(pruners: Sequence[str], keep_ratios: Sequence[float], *, mass_preserving: bool = False) -> tuple[Row, ...]:
     """Return all tokens, every pruner at every ratio, ovp-only and blind. Specs are checked here, before any work.
 
-    A spec that sets its own keep ratio gives one row.
+    A spec that sets its own keep ratio gives one row. `mass_preserving` adds each pruned row once more with it.
     """
-    rows: dict[str | None, Row] = {}
+    rows: dict[tuple[str, bool], Row] = {}
     for spec in pruners:
-        for ratio in keep_ratios or (None,):
-            made = pruner(spec, keep_ratio=ratio, allow_files=False)
-            row = Row(name=f"{spec}@{made.keep_ratio:g}", pruner=made.spec(), keep_ratio=made.keep_ratio)
-            rows.setdefault(row.pruner, row)
+        for mass in (False, True) if mass_preserving else (False,):
+            for ratio in keep_ratios or (None,):
+                made = pruner(spec, keep_ratio=ratio, allow_files=False)
+                row = Row(
+                    name=f"{spec}{MASS if mass else ''}@{made.keep_ratio:g}", pruner=made.spec(),
+                    keep_ratio=made.keep_ratio, mass_preserving=mass,
+                )  # fmt: skip
+                rows.setdefault((made.spec(), mass), row)
     unpruned = Row(name="ovp_only", visual="ovp_only"), Row(name="blind", visual="blind")
     return (Row(name="all", keep_ratio=1.0), *rows.values(), *unpruned)
 
@@ -159,6 +166,7 @@ def _evaluate_sample(segmenter: Evaluated, evaluation: Evaluation, index: int) -
             sample.instruction,
             pruner=chosen,
             visual=row.visual,
+            **({"mass_preserving": True} if row.mass_preserving else {}),
             task=sample.meta.get("task"),
             **evaluation.options,
         )

@@ -71,8 +71,6 @@ def plan(request: Request) -> Evaluation:
         )
     turns = range(request.per_scene)
     options = {"position_ids": request.position_ids, "coverage": False}
-    if request.mass_preserving:
-        options["mass_preserving"] = True
     read_options(options)
     shipped = request.model in shipped_models()
     folder = assets_folder() / request.model if shipped else Path(request.model)
@@ -80,7 +78,7 @@ def plan(request: Request) -> Evaluation:
         make=partial(load, request.model, device="cpu"),
         dataset=dataset,
         indices=[n * available + (n + turn) % available for n in range(dataset.split.scenes) for turn in turns],
-        rows=grid(request.pruners, request.keep_ratios),
+        rows=grid(request.pruners, request.keep_ratios, mass_preserving=request.mass_preserving),
         options=options,
         subject={"model": request.model, "weights": weights_hash(folder), "data": request.data},
     )
@@ -103,7 +101,6 @@ def evaluation_record(request: Request, progress: Callable[[int, int], None] | N
         protocol={
             "site": "before_projector",
             "position_ids": request.position_ids,
-            "mass_preserving": request.mass_preserving,
             "template": "released",
             "iou": "of a clip: the mean over its frames; an empty mask for an empty target counts 1",
         },

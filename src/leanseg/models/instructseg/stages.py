@@ -116,12 +116,14 @@ class Frame:
 
     @cached_property
     def encoded(self) -> EncodedFrame:
-        """The vision tower's tokens, with the cues that the pruner asks of the tower."""
+        """The vision tower's tokens, with what their layer sees where the pruner asks for it."""
         run = self.run
-        wanted = run.options.tower_cues
+        cues = bool(run.options.tower_cues)
         with run.timer.stage("encode"):
             return run.cached(
-                f"vision {wanted}", self.digest, lambda: encode_frame(run.model, self.vision_pixels, wanted)
+                "vision and cues" if cues else "vision",
+                self.digest,
+                lambda: encode_frame(run.model, self.vision_pixels, cues=cues),
             )
 
     @property
@@ -158,13 +160,15 @@ class Frame:
     def _with_cues(self, instruction: int) -> VisualTokens:
         run, options, encoded = self.run, self.run.options, self.encoded
         features = self.projected if options.site == "after_projector" else encoded.features
-        attention, guidance = encoded.attention, None
+        attention = encoded.attention if "attention" in options.tower_cues else None
+        keys = encoded.keys if "keys" in options.tower_cues else None
+        guidance = None
         with run.timer.stage("select"):
             if "attention" in options.language_cues:
                 attention = self._language_attention(instruction)
             if "guidance" in options.language_cues:
                 guidance = run.model.embed(run.prompts[instruction].refer_ids).mean(dim=0, keepdim=True)
-        return VisualTokens(features=features, grid=run.grid, attention=attention, keys=encoded.keys, guidance=guidance)
+        return VisualTokens(features=features, grid=run.grid, attention=attention, keys=keys, guidance=guidance)
 
     def _language_attention(self, instruction: int) -> Tensor:
         """What each token receives from the last one in an early layer that reads all of this frame, and only it."""

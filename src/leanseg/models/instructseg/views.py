@@ -50,8 +50,8 @@ class FrameTokens:
     log_sizes: Tensor | None = None
 
 
-def encode_frame(model: InstructSeg, pixels: Tensor, cues: Sequence[str] = ()) -> EncodedFrame:
-    """Run the vision tower on a frame (1, 3, s, s), and note `cues` in the layer whose output is used."""
+def encode_frame(model: InstructSeg, pixels: Tensor, *, cues: bool = False) -> EncodedFrame:
+    """Run the vision tower on a frame (1, 3, s, s); with `cues`, note what the layer whose output is used sees."""
     if not cues:
         return EncodedFrame(model.encode_vision(pixels))
     n_layers = model.config.vision.n_layers_run
@@ -59,9 +59,7 @@ def encode_frame(model: InstructSeg, pixels: Tensor, cues: Sequence[str] = ()) -
         raise WeightsError("this model reads the vision tower's embeddings, before any attention; expected a layer")
     with capture(model.vision_tower.encoder.layers[n_layers - 1]) as seen:
         features = model.encode_vision(pixels)
-    return EncodedFrame(
-        features, seen.attention if "attention" in cues else None, seen.keys if "keys" in cues else None
-    )
+    return EncodedFrame(features, seen.attention, seen.keys)
 
 
 def encode_merged(model: InstructSeg, pixels: Tensor, k: int) -> Selection:
