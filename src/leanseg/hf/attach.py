@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -137,7 +138,7 @@ class _Session:
             )
         if cached:
             known = self.caches.get(cache)
-            return None if known is None else ((), known.step(given, cached))
+            return None if known is None else ((), _accepted(module, known.step(given, cached)))
         self.visual = visual or None
         return None
 
@@ -239,6 +240,20 @@ class _Session:
         if cache is not None:
             self.caches[cache] = self.prefilled
         self.prefilled = None
+
+
+def _accepted(module: nn.Module, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a cached step; the model must take what pruning changes."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    names = {parameter.name for parameter in parameters}
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    for name in ("attention_mask", "position_ids"):
+        if name not in names and not takes_any:
+            raise AttachError(
+                f"{type(module).__name__}.forward does not take {name}, which cached steps after pruning need; let it "
+                "take attention_mask and position_ids and hand them to its language model, or run without a cache"
+            )
+    return given
 
 
 def _has_pictures(given: Mapping[str, Any]) -> bool:

@@ -66,8 +66,8 @@ def square(shrink: Callable[[Any], int] = lambda config: 1) -> Rule:
         if rest:
             raise AttachError(
                 f"{len(row.embeds)} visual positions are no multiple of {grid.height} x {grid.width} tokens, the "
-                "picture size of this model; a class token among them (vision_feature_select_strategy='full'), or "
-                "another picture size, cannot be pruned"
+                "picture size of this model; a class token among them (vision_feature_select_strategy='full'), another "
+                "picture size, or a prompt in chunks (prefill_chunk_size) cannot be pruned"
             )
         return [Piece(grid)] * count
 

@@ -11,6 +11,8 @@ from leanseg.errors import AttachError
 from leanseg.hf.masks import causal, with_bias
 from leanseg.shapes import Bool, Float, Int, Tensor
 
+_NEW_TURN = "A further turn with a kept cache is not possible: begin it without the cache"
+
 
 @dataclass(frozen=True, eq=False)
 class Prefilled:
@@ -55,8 +57,7 @@ class Prefilled:
             shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
             raise AttachError(
                 f"the attention mask of a cached step is {shape}; expected ({len(real)}, {self.length + n_tail}): the "
-                f"{self.length} positions before pruning and {n_tail} since. A further turn with a kept cache is not "
-                "possible: begin it without the cache"
+                f"{self.length} positions before pruning and {n_tail} since. {_NEW_TURN}"
             )
         else:
             tail = mask[:, self.length :].bool().to(real.device)
@@ -65,12 +66,17 @@ class Prefilled:
             return with_bias(causal(whole, n_new), self.bias, self.dtype)
         return None if mask is None and bool(whole.all()) else whole.long()
 
-    def _positions(self, positions: Tensor | None, n_since: int, n_new: int) -> Tensor:
-        if positions is None:
-            new = torch.arange(1 + n_since, 1 + n_since + n_new, device=self.last.device)
-            positions = self.last[:, :, None] + new
-            positions = positions[0] if len(self.last) == 1 else positions
-        positions = positions[..., -n_new:]
+    def _positions(self, given: Tensor | None, n_since: int, n_new: int) -> Tensor:
+        new = torch.arange(1 + n_since, 1 + n_since + n_new, device=self.last.device)
+        expected = self.last[:, :, None] + new
+        positions = (expected[0] if len(self.last) == 1 else expected) if given is None else given[..., -n_new:]
         if positions.ndim == 2:
             positions = positions.expand(len(self.real), -1)
+        # Single steps are not compared, which would wait for the device; what is cut wrongly is two tokens at least.
+        last_axis = positions if positions.ndim == 2 else positions[-1]
+        if n_new > 1 and not torch.equal(last_axis.to(expected.device), expected[-1]):
+            raise AttachError(
+                f"the {n_new} tokens of a cached step are at positions {last_axis[0].tolist()}; expected "
+                f"{expected[-1, 0].tolist()}, the next ones of the unpruned sequence. {_NEW_TURN}"
+            )
         return positions - self.dropped[:, None].to(positions.device)
