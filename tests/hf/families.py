@@ -137,6 +137,28 @@ def _configs() -> dict[str, tuple[str, dict[str, Any]]]:
                 **QWEN_IDS,
             },
         ),
+        "qwen3_vl_moe": (
+            "Qwen3VLMoe",
+            {
+                "vision_config": {
+                    **QWEN_TOWER,
+                    "hidden_size": 16,
+                    "out_hidden_size": 32,
+                    "intermediate_size": 24,
+                    "num_position_embeddings": 16,
+                    "deepstack_visual_indexes": [0, 1],
+                },
+                "text_config": {
+                    **TEXT,
+                    "head_dim": 8,
+                    "num_experts": 4,
+                    "num_experts_per_tok": 2,
+                    "moe_intermediate_size": 16,
+                    "rope_parameters": {**ROPE, "mrope_interleaved": True},
+                },
+                **QWEN_IDS,
+            },
+        ),
         "idefics3": (
             "Idefics3",
             {
@@ -198,7 +220,7 @@ def _configs() -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 FAMILIES = tuple(_configs())
-MANY_AXES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+MANY_AXES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
 ONE_AXIS = tuple(name for name in FAMILIES if name not in MANY_AXES)
 WITH_VIDEO = (*MANY_AXES, "llava_onevision", "llava_next_video")
 _MADE: dict[tuple[str, str], Any] = {}
@@ -277,7 +299,7 @@ class Inputs:
             grid = (3, 4, 8)
             self.videos.append((grid, self._random(3 * 32, 3 * 2 * 16)))
             frame = [95, *[VIDEO] * 8, 96]
-            return [93, *frame] * 3 if self.family == "qwen3_vl" else [95, *[VIDEO] * 24, 96]
+            return [93, *frame] * 3 if self.family.startswith("qwen3") else [95, *[VIDEO] * 24, 96]
         self.videos.append(((28, 28), self._random(3, 3, 28, 28)))
         return [VIDEO] * (3 * 4 + (self.family == "llava_onevision"))
 

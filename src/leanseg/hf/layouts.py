@@ -158,6 +158,7 @@ _ROWS = (
     Layout(model_type="qwen2_vl", title="Qwen2-VL", **_QWEN),
     Layout(model_type="qwen2_5_vl", title="Qwen2.5-VL", **_QWEN),
     Layout(model_type="qwen3_vl", title="Qwen3-VL", **_QWEN),
+    Layout(model_type="qwen3_vl_moe", title="Qwen3-VL, mixture of experts", **_QWEN),
     Layout(model_type="idefics3", title="Idefics3", **_IDEFICS),
     Layout(model_type="smolvlm", title="SmolVLM", **_IDEFICS),
     Layout(model_type="mistral3", title="Mistral 3 (Pixtral tower)", images=recorded, grids=pixtral_grids),
