@@ -16,38 +16,24 @@ a_i = 12 u |y_i| + sqrt(D) 2^-62; 12 and not 2, so that a distance which counts 
 
 A point's bound is stale until it has met every pick; it is brought up to date only while its upper bound reaches the
 lower bound of the best. An inner sum is abandoned once the pick cannot be the point's nearest. Points that the margins
-cannot tell apart are compared in float64, and so are the picks of a point that may have two nearest ones.
+cannot tell apart are compared in float64, and so are the picks of a point that may have two nearest ones. Memory is
+what it waits for otherwise, so that the columns which vary most, and with them the coordinates, are looked at first.
 """
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 
 from leanseg.core.distances import NOISE
+from leanseg.core.kcenter.compiling import compiled
 from leanseg.core.kcenter.reference import TIE
 
 _UNIT = 2.0**-24
+_HEAD = 16
 _BLOCK = 128
 FAR = np.float32(3.0e38)
 _SAMPLED_ROWS = 48
 _LEADING = 32
-
-
-def compiled(*, reorder: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile for one thread, without the global lock; sums may be reordered only where asked for."""
-    relaxed = {"reassoc", "contract", "nsz"} if reorder else False
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        plain = inspect.unwrap(function)  # without the run-time type checks of the tests
-        try:
-            return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=relaxed)(plain)
-        except RuntimeError:  # no folder that the machine code could be kept in
-            return numba.njit(nogil=True, error_model="numpy", fastmath=relaxed)(plain)
-
-    return decorate
 
 
 # What is known of each point, beside the upper bound of its distance to the nearest pick.
@@ -86,6 +72,16 @@ def filtered(a: Any, b: Any, limit: Any) -> Any:
         difference = a[j] - b[j]
         part += difference * difference
     return total + part
+
+
+@compiled(reorder=True)
+def _part(a: Any, b: Any) -> Any:
+    """Return what the first columns contribute to |a - b|^2, in float32."""
+    part = np.float32(0.0)
+    for j in range(_HEAD):
+        difference = a[j] - b[j]
+        part += difference * difference
+    return part
 
 
 @compiled()
@@ -150,26 +146,25 @@ def _norm(a: Any) -> Any:
 @compiled()
 def prepared(points: Any, extra: Any, scale: Any) -> Any:
     """Return what `distance` reads, the float32 copy (centred, scaled, extra columns first), and the margins a_i."""
-    n_points, width = points.shape
-    n_extra = extra.shape[1]
+    n_points, n_extra, width = len(points), extra.shape[1], extra.shape[1] + points.shape[1]
     mean, extra_mean = mean_of(points, scale), mean_of(extra, scale)
+    copy = np.empty((n_points, width), np.float32)
     swaps = _leading(points, mean, scale)
-    copy = np.empty((n_points, n_extra + width), np.float32)
     slack = np.empty(n_points)
-    nothing = np.zeros(n_extra + width, np.float32)
+    nothing = np.zeros(width, np.float32)
     for i in range(n_points):
         row = copy[i]
         for j in range(n_extra):
             row[j] = np.float32(extra[i, j] * scale - extra_mean[j] * scale)
-        for j in range(width):
-            row[n_extra + j] = np.float32(points[i, j] * scale - mean[j] * scale)
+        for j in range(n_extra, width):
+            row[j] = np.float32(points[i, j - n_extra] * scale - mean[j - n_extra] * scale)
         for j in range(len(swaps)):
             held = row[n_extra + j]
             row[n_extra + j] = row[n_extra + swaps[j]]
             row[n_extra + swaps[j]] = held
         slack[i] = np.sqrt(np.float64(filtered(row, nothing, FAR)))
     doubtful = 2.5 * NOISE * slack.max() ** 2
-    slack = 12.0 * _UNIT * slack + np.sqrt(n_extra + width) * 2.0**-62
+    slack = 12.0 * _UNIT * slack + np.sqrt(width) * 2.0**-62
     return (points, extra, scale, mean, extra_mean, doubtful), copy, slack
 
 
@@ -204,9 +199,15 @@ def _meet(copy: Any, known: Any, upper: Any, i: Any, picks: Any, cut: Any) -> An
     """Let point `i` meet the picks that it has not seen; stop once its upper bound is below `cut`."""
     share = margin(copy.shape[1])
     mine = known[i]
+    point = copy[i]
+    wide = len(point) >= _HEAD
     for c in range(mine.seen, len(picks)):
-        found = filtered(copy[i], copy[picks[c]], mine.limit)
+        other = copy[picks[c]]
         mine.seen = c + 1
+        # Most picks are told apart by the leading columns alone, and without reading more of memory.
+        if wide and _part(point, other) >= mine.limit:
+            continue
+        found = filtered(point, other, mine.limit)
         if found >= mine.limit:
             continue
         if found >= mine.best:

@@ -10,7 +10,6 @@ import numpy as np
 from leanseg.core.kcenter.compiled import (
     FAR,
     abandon_at,
-    compiled,
     distance,
     exact_square,
     filtered,
@@ -18,6 +17,7 @@ from leanseg.core.kcenter.compiled import (
     mean_of,
     prepared,
 )
+from leanseg.core.kcenter.compiling import compiled
 from leanseg.core.kcenter.reference import TIE
 
 

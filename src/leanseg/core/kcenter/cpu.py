@@ -5,6 +5,8 @@ import math
 import torch
 
 from leanseg.core.kcenter import compiled, compiled_start
+from leanseg.core.kcenter.reference import NOT_FINITE
+from leanseg.errors import TokensError
 from leanseg.shapes import Float, Int, Tensor
 
 
@@ -48,6 +50,8 @@ def _scale(*parts: Tensor) -> float:
     peak = 0.0
     for part in parts:
         if part.numel():
-            low, high = torch.aminmax(part)
-            peak = max(peak, -float(low), float(high))
+            low, high = float(part.amin()), float(part.amax())  # NaN where anything is
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise TokensError(NOT_FINITE)
+            peak = max(peak, -low, high)
     return 2.0 ** -min(max(math.frexp(peak)[1], -1022), 1022)

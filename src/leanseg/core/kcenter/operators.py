@@ -8,10 +8,9 @@ import torch
 from torch.utils.flop_counter import register_flop_formula
 
 from leanseg.core.kcenter import reference
+from leanseg.core.kcenter.reference import NOT_FINITE
 from leanseg.errors import BudgetError, TokensError
 from leanseg.shapes import Tensor
-
-NOT_FINITE = "points holds values that are NaN or infinite; look for an overflow upstream"
 
 
 @torch.library.custom_op("leanseg::farthest_first", mutates_args=())
@@ -21,10 +20,13 @@ def farthest_first(points: Tensor, extra: Tensor, k: int, starts: Tensor) -> tup
     if gpu is not None and gpu.fits(points, extra):
         # Nothing is read back from the device: what cannot be selected from gives NaN radii there.
         return gpu.farthest_first(points, extra, k, starts)
-    _check_values(points, starts)
+    n_points = points.shape[1]
+    if bool(((starts < 0) | (starts >= n_points)).any()):
+        raise BudgetError(f"start is {starts.tolist()}; every index must lie in 0..{n_points - 1}")
     cpu = engine("cpu") if points.device.type == "cpu" else None
     if cpu is not None:
         return cpu.farthest_first(points, extra, k, starts)
+    _check_finite(points)
     both = torch.cat([points.to(torch.float64), extra], dim=2) if extra.shape[2] else points
     return reference.farthest_first(both, k, starts)
 
@@ -45,9 +47,11 @@ def _(points: Any, extra: Any, k: int, *others: Any, **more: Any) -> int:
 @torch.library.custom_op("leanseg::most_isolated", mutates_args=())
 def most_isolated(points: Tensor) -> Tensor:
     """Run the fastest engine that is at hand where the points lie; all return the same."""
-    _check_values(points)
     cpu = engine("cpu") if points.device.type == "cpu" else None
-    return reference.most_isolated(points) if cpu is None else cpu.most_isolated(points)
+    if cpu is not None:
+        return cpu.most_isolated(points)
+    _check_finite(points)
+    return reference.most_isolated(points)
 
 
 @most_isolated.register_fake
@@ -64,10 +68,6 @@ def engine(name: str) -> Any:
         return None
 
 
-def _check_values(points: Tensor, starts: Tensor | None = None) -> None:
-    # One pass without a copy: the ends of the range are NaN where anything is.
-    if not all(bool(torch.isfinite(end)) for end in torch.aminmax(points)):
+def _check_finite(points: Tensor) -> None:
+    if not bool(torch.isfinite(points).all()):
         raise TokensError(NOT_FINITE)
-    n_points = points.shape[1]
-    if starts is not None and bool(((starts < 0) | (starts >= n_points)).any()):
-        raise BudgetError(f"start is {starts.tolist()}; every index must lie in 0..{n_points - 1}")

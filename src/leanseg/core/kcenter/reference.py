@@ -12,6 +12,8 @@ from leanseg.shapes import Float, Int, Tensor
 # rounding must not decide there. Float64 noise is two orders below it, distances of real features far above.
 TIE = 1e-10
 
+NOT_FINITE = "points holds values that are NaN or infinite; look for an overflow upstream"
+
 # All inner products at once cost N^2 D, one row of them per pick K N D at about a sixteenth of the speed.
 _ROWS_BELOW = 16
 _LARGEST_GRAM = 8192
