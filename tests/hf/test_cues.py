@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from transformers import (
@@ -33,6 +36,35 @@ def tower(kind, implementation="sdpa"):
 
 def pixels(batch=2):
     return torch.randn(batch, 3, 28, 28, generator=torch.Generator().manual_seed(1))
+
+
+def test_threads_take_turns_and_do_not_hear_each_other():
+    model, images = tower("siglip"), [pixels() + index for index in range(4)]
+    layer = model.encoder.layers[-2]
+    started, plain_passes = threading.Barrier(5), []
+
+    def captured(image):
+        with torch.no_grad():
+            started.wait()
+            with capture(layer) as seen:
+                model(image)
+        return seen.attention
+
+    def plain():
+        with torch.no_grad():
+            started.wait()
+            plain_passes.extend(model(images[0]).last_hidden_state for _ in range(20))
+
+    with ThreadPoolExecutor(5) as threads:
+        others = threads.submit(plain)
+        found = list(threads.map(captured, images))
+        others.result()
+    started = threading.Barrier(1)
+    for image, attention in zip(images, found, strict=True):
+        assert torch.equal(attention, captured(image)), "a thread heard another one's pass"
+    with torch.no_grad():
+        expected = model(images[0]).last_hidden_state
+    assert all(torch.equal(each, expected) for each in plain_passes)
 
 
 @pytest.mark.parametrize("layer", [-2, -1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,21 @@ from leanseg.shapes import Bool, Float, Int, Tensor
 NAME = "leanseg_listened"
 _ATTENTION = ("self_attn", "attn", "attention")
 Reader = Callable[[Tensor, Tensor, Tensor | None, float | None], None]
-_LISTENED: WeakKeyDictionary[nn.Module, tuple[Reader, Callable[..., Any]]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class _Listener:
+    """Who listens to a layer: `read` is called for the passes of one thread, `original` answers all of them."""
+
+    read: Reader
+    original: Callable[..., Any]
+    thread: int
+
+
+_LISTENED: WeakKeyDictionary[nn.Module, _Listener] = WeakKeyDictionary()
+# One lock per layer, held while it is listened to, so that threads take turns; the guard makes them.
+_TURNS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_GUARD = threading.Lock()
 
 
 @dataclass
@@ -68,7 +83,7 @@ def capture(layer: nn.Module, *, attention: bool = True, keys: bool = True) -> I
     whichever is in use: nothing else changes, the other layers keep theirs, and no map of all pairs is made. `keys`
     are averaged over heads. A class token is a token like any other here: cut it off afterwards.
 
-    One layer is listened to once at a time, in one thread.
+    Threads take turns: a second one waits here. Passes of other threads through the same layer are not recorded.
 
     Usage: `with capture(tower.encoder.layers[-2]) as seen: tower(pixels)`; then `seen.attention`, `seen.keys`.
     """
@@ -93,25 +108,34 @@ def reader(into: Callable[[], Seen], *, attention: bool, keys: bool) -> Reader:
 @contextmanager
 def listen(module: nn.Module, read: Reader) -> Iterator[None]:
     """Call `read(q, k, mask, scale)` whenever `module`'s attention function is called, before it is."""
-    config = getattr(module, "config", None)
+    config = _config(module)
     if config is None or not hasattr(config, "_attn_implementation"):
         raise AttachError(
             f"{type(module).__name__} does not choose its attention by a `config`; expected an attention layer of a "
             "Hugging Face model, as in tower.encoder.layers[-2].self_attn"
         )
-    if module in _LISTENED:
-        raise AttachError(f"this {type(module).__name__} is being captured already; leave the other `with` first")
-    _register()
-    listened = copy.copy(config)
-    # Not through the property, which would rename the attention of shared sub-configurations as well.
-    listened._attn_implementation_internal = NAME
-    _LISTENED[module] = (read, _implementation(module, config._attn_implementation))
-    module.config = listened
-    try:
-        yield
-    finally:
-        module.config = config
-        del _LISTENED[module]
+    with _GUARD:
+        turn = _TURNS.setdefault(module, threading.RLock())
+    with turn:
+        if module in _LISTENED:
+            raise AttachError(f"this {type(module).__name__} is being captured already; leave the other `with` first")
+        _register()
+        config = _config(module)  # another thread's turn may have ended meanwhile
+        listened = copy.copy(config)
+        # Not through the property, which would rename the attention of shared sub-configurations as well.
+        listened._attn_implementation_internal = NAME
+        original = _implementation(module, config._attn_implementation)
+        _LISTENED[module] = _Listener(read, original, threading.get_ident())
+        module.config = listened
+        try:
+            yield
+        finally:
+            module.config = config
+            del _LISTENED[module]
+
+
+def _config(module: nn.Module) -> Any:
+    return getattr(module, "config", None)
 
 
 def _register() -> None:
@@ -138,9 +162,13 @@ def _implementation(module: nn.Module, name: str | None) -> Callable[..., Any]:
 def _listened_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
 ) -> Any:
-    read, original = _LISTENED[module]
-    read(query, key, attention_mask, kwargs.get("scaling"))
-    return original(module, query, key, value, attention_mask, **kwargs)
+    listener = _LISTENED.get(module)
+    if listener is None:  # the listening thread left between this one's look at the configuration and its call
+        original = _implementation(module, _config(module)._attn_implementation)
+        return original(module, query, key, value, attention_mask, **kwargs)
+    if listener.thread == threading.get_ident():
+        listener.read(query, key, attention_mask, kwargs.get("scaling"))
+    return listener.original(module, query, key, value, attention_mask, **kwargs)
 
 
 def _same_for_all(mask: Tensor | None, q: Tensor, k: Tensor) -> Bool[Tensor, "b n"] | None:
