@@ -110,7 +110,9 @@ def test_no_tracked_text_names_a_path_of_one_machine():
     found = []
     for path in _tracked():
         if path.suffix in {".py", ".md", ".toml", ".txt", ".json", ".cff", ".sh"} and path.stat().st_size < 2_000_000:
-            found += [path.relative_to(ROOT).as_posix()] if places.search(path.read_text(encoding="utf-8")) else []
+            # Fixtures of damaged files are in no encoding.
+            text = path.read_text(encoding="utf-8", errors="replace")
+            found += [path.relative_to(ROOT).as_posix()] if places.search(text) else []
     assert found == []
 
 
