@@ -27,8 +27,8 @@ class EVTPVideo(Pruner):
     Fields beside EVTP's: `time_weight` fixes lambda_t (0 = a cell that stays as it is counts once for the whole clip);
     None = tau / (sigma_t sigma_f), as for space. `key_share` (0 to 1): at every count t at least ceil(key_share t) of
     the picks lie in the frame that is segmented, `VisualTokens.key_frame`, as long as it has so many; `start` then
-    speaks of that frame's tokens alone. None = the key frame has no claim: without time, a key frame of a still clip can
-    be left with no token at all, so that `time_weight` 0 should not go without a share.
+    speaks of that frame's tokens alone. None = the key frame has no claim: without time, a key frame of a still clip
+    can be left with no token at all, so that `time_weight` 0 should not go without a share.
 
     Nested, also with a share. The joint radius is within twice the best of any K tokens in e-space without a share
     only. Cost O(min(K, T N) T N D): T times that of T single frames at the same ratio.
