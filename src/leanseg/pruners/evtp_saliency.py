@@ -36,7 +36,7 @@ class EVTPSaliency(Pruner):
 
     Ours: it answers what the paper leaves open, how coverage and the importance that attention methods use can be
     weighed against each other in one rule. Not claimed: EVTP's bound on the radius (at alpha != 0 salient places are
-    covered more closely at the expense of others), nor that the default alpha is tuned to any model. It is small because
+    covered more closely at the expense of others), nor that the default alpha is tuned to any model. It is small, as
     the distances of the next picks are of a size: a saliency ten times as large soon decides alone.
     """
 
