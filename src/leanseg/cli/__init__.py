@@ -35,6 +35,7 @@ COMMANDS: dict[str, Command] = {
         help="Segment what a sentence asks for in a picture, a clip or a folder of frames.",
     ),
     "eval": Command(module="leanseg.cli.eval", help="Measure gIoU and cIoU under a grid of pruners and keep ratios."),
+    "bench": Command(module="leanseg.cli.bench", help="Time the ways of choosing tokens on this machine."),
     "flops": Command(
         module="leanseg.cli.flops", help="Count what an answer costs, all tokens and pruned, without running it."
     ),

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from leanseg.engine.evaluate import cumulative_iou, per_sample_iou
+from leanseg.engine.bench.select_tables import KIND as BENCH_SELECT
+from leanseg.engine.bench.select_tables import attention_table, details_table, methods_table, speed_table
+from leanseg.engine.evaluate import MASS, cumulative_iou, per_sample_iou
 from leanseg.engine.records import read_record, write_json
 from leanseg.errors import DataError
 from leanseg.metrics.significance import bootstrap_mean, paired_bootstrap
@@ -72,6 +74,31 @@ def retention_table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def mass_table(record: dict[str, Any]) -> str:
+    """Return what keeping mass changes in gIoU: a row per pruner, a column per keep ratio, paired by sample.
+
+    Intervals are 95 % for all cells together (Bonferroni over the cells); those without 0 are bold.
+    """
+    lines, rows = record["samples"], {row["name"]: row for row in record["rows"]}
+    kept = {name: row for name, row in rows.items() if row.get("mass_preserving")}
+    ratios = sorted({row["keep_ratio"] for row in kept.values()}, reverse=True)
+    names = list(dict.fromkeys(name.rsplit(MASS, 1)[0] for name in kept))
+    table = [
+        "| change by kept mass | " + " | ".join(f"{100 * ratio:g} %" for ratio in ratios) + " |",
+        "|---" * (len(ratios) + 1) + "|",
+    ]
+    level = 1 - 0.05 / len(kept)
+    for name in names:
+        cells = []
+        for ratio in ratios:
+            plain = per_sample_iou(lines, f"{name}@{ratio:g}")
+            change = paired_bootstrap(per_sample_iou(lines, f"{name}{MASS}@{ratio:g}"), plain, confidence=level)
+            cell = f"{change.mean:+.3f} ({change.low:+.3f} to {change.high:+.3f})"
+            cells.append(f"**{cell}**" if change.low > 0 or change.high < 0 else cell)
+        table.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(table)
+
+
 def kind_table(record: dict[str, Any]) -> str:
     """Return gIoU by kind of instruction, all tokens and blind."""
     kinds, blind = record["kinds"], record["kinds_blind"]
@@ -108,11 +135,18 @@ def gate_table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-RENDERERS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "retention": retention_table,
-    "kinds": kind_table,
-    "gates": gate_table,
+RENDERERS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "retention": ("evaluation", retention_table),
+    "kinds": ("evaluation", kind_table),
+    "mass": ("evaluation", mass_table),
+    "gates": ("evaluation", gate_table),
+    "select_speed": (BENCH_SELECT, speed_table),
+    "select_methods": (BENCH_SELECT, methods_table),
+    "select_attention": (BENCH_SELECT, attention_table),
+    "select_details": (BENCH_SELECT, details_table),
 }
+"""The tables by name: the kind of record that each reads, and what makes the table from it."""
+
 _BLOCK = re.compile(r"(<!-- table: (\S+) (\S+) -->\n)(.*?)(<!-- /table -->)", re.DOTALL)
 
 
@@ -123,7 +157,8 @@ def render_document(text: str, root: Path) -> str:
         kind, path = match[2], match[3]
         if kind not in RENDERERS:
             raise DataError(f"unknown table kind {kind!r}; expected one of {', '.join(sorted(RENDERERS))}")
-        return f"{match[1]}{RENDERERS[kind](read_record(root / path, 'evaluation'))}\n{match[5]}"
+        record_kind, table = RENDERERS[kind]
+        return f"{match[1]}{table(read_record(root / path, record_kind))}\n{match[5]}"
 
     return _BLOCK.sub(fill, text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,23 @@ from leanseg.errors import InputError
 _STYLES = ("o-", "s--", "^--", "v--", "D--", "P--", "X--")
 
 
-def plot_select(record: dict[str, Any], path: Path) -> None:
-    """Draw the engines' times on smooth points: on the left against N at a fifth kept, on the right against K.
+def check_plot(path: Path) -> None:
+    """Check that a plot can be drawn into a file of this name.
 
     Raises:
-        InputError: matplotlib is not installed, or the file's ending is none that it can draw.
+        InputError: matplotlib is not installed, or the name's ending is none that it can draw.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError('plots need matplotlib; install it with: pip install "leanseg[bench]"') from error
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"the plot is {path.name!r}; expected a name that ends in .png, .svg or .pdf")
+    if find_spec("matplotlib") is None:
+        raise InputError('plots need matplotlib; install it with: pip install "leanseg[bench]"')
+
+
+def plot_select(record: dict[str, Any], path: Path) -> None:
+    """Draw the engines' times on smooth points: on the left against N at a fifth kept, on the right against K."""
+    check_plot(path)
+    from matplotlib.figure import Figure
+
     samples = [s for s in part(record, "engines") if s["points"] == "smooth" and "error" not in s]
     picture = record["sizes"]["side"] ** 2
     names = list(dict.fromkeys(sample["name"] for sample in samples))

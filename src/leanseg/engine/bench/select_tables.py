@@ -103,5 +103,6 @@ def _compared(sample: Sample | None, ours: Sample | None) -> str:
     if sample is None or sample is ours or ours is None or "error" in sample or "error" in ours:
         return _time(sample)
     text = f"{_time(sample)} ({sample['cpu_ms'] / ours['cpu_ms']:.1f} x)"
-    agreed = sample.get("picks_agreed", sample.get("kept_agreed", sample["k"]))
-    return text if agreed == sample["k"] else f"{text}, {agreed} picks equal"
+    if "kept_agreed" in sample:
+        return text if sample["kept_agreed"] == sample["k"] else f"{text}, {sample['kept_agreed']} tokens the same"
+    return text if sample["picks_agreed"] == sample["k"] else f"{text}, the first {sample['picks_agreed']} picks equal"
