@@ -6,37 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.golden_cases import GOLDEN
+from tests.metrics.golden import arrays_of, expected_of, golden
 
 from leanseg.errors import InputError
-from leanseg.metrics import CIoU, GIoU, jaccard
-
-
-def golden(stem, key):
-    """One parameter per case of `metrics/<stem>.json`, or one that is skipped where the file is absent."""
-    path = GOLDEN / "metrics" / f"{stem}.json"
-    if not path.is_file():
-        return [pytest.param(None, marks=pytest.mark.skip(reason=f"no {path}"), id=f"{stem}/absent")]
-    found = json.loads(path.read_text())[key]
-    assert found, f"{path} holds no case"
-    return [pytest.param(name, id=f"{stem}/{name}") for name in found]
-
-
-def expected_of(stem, key, name):
-    return json.loads((GOLDEN / "metrics" / f"{stem}.json").read_text())[key][name]
-
-
-def arrays_of(stem, name):
-    """The arrays of one case: `<case>/<part>` as {part: array}."""
-    with np.load(GOLDEN / "metrics" / f"{stem}.npz") as file:
-        found = {key[len(name) + 1 :]: file[key] for key in file.files if key.startswith(f"{name}/")}
-    assert found, f"{stem}.npz holds no {name}"
-    return found
+from leanseg.metrics import CIoU, GIoU, MIoU, OIoU, PrecisionAt, jaccard
 
 
 def pairs_of(name, expected):
     """Target with labels 0, 1, 255, and prediction, of each picture of an iou case."""
-    arrays = arrays_of("iou_cases", "res" if name == "res_as_lisa" else name)
+    arrays = arrays_of("iou_cases", name.removesuffix("_as_lisa"))
     for picture in sorted({key.split("/")[0] for key in arrays}):
         pred = arrays[f"{picture}/pred"]
         if "selected_query" in expected:
@@ -68,15 +46,17 @@ def test_parity_with_the_reference_overlap(name):
         for metric in (giou, ciou):
             metric.update(target == 1, pred == 1, ignore=target == 255)
     state = giou.state
-    if "oIoU" in expected:  # here an empty union counts 0, and nothing is added to the divisor
-        counts = list(zip(state["intersections"], state["unions"], strict=True))
-        overlaps = [inter / union if union else 0.0 for inter, union in counts]
+    if "oIoU" in expected:  # here an empty union counts 0, and nothing is added to a divisor
+        mean, overall, precision = (kind.from_state(state) for kind in (MIoU, OIoU, PrecisionAt))
         assert (state["intersections"], state["unions"]) == (expected["per_I"], expected["per_U"])
-        assert overlaps == pytest.approx(expected["per_iou"], abs=1e-12)
-        assert np.mean(overlaps) == pytest.approx(expected["mIoU"], abs=2e-5)
+        assert mean.values() == pytest.approx(expected["per_iou"], abs=1e-12)
+        assert mean.compute() == pytest.approx(expected["mIoU"], abs=1e-12)
+        assert overall.compute() == pytest.approx(expected["oIoU"], abs=1e-12)
         assert ciou.compute() == pytest.approx(expected["oIoU"], abs=2e-5)
-        for key in (key for key in expected if key.startswith("prec@")):
-            assert np.mean(np.array(overlaps) >= float(key[5:])) == pytest.approx(expected[key], abs=2e-5)
+        shares = {key: float(key[5:]) for key in expected if key.startswith("prec@")}
+        found = precision.compute(shares.values())
+        for key, threshold in shares.items():  # a float32 mean in the reference
+            assert found[threshold] == pytest.approx(expected[key], abs=1e-6)
         return
     n_masks = len(state["unions"])
     before = expected.get("giou_before_all_reduce", expected["giou"])
@@ -98,6 +78,9 @@ def test_parity_with_the_reference_region_measure(name):
     assert jaccard(gt, pred, void) == pytest.approx(expected["J"], abs=1e-12)
     if expected["union"]:
         assert expected["inter"] / expected["union"] == pytest.approx(expected["J"], abs=1e-12)
+
+
+KINDS = (GIoU, CIoU, MIoU, OIoU, PrecisionAt)
 
 
 def masks(seed, count=5, size=(7, 9)):
@@ -154,7 +137,7 @@ def test_parts_that_overlap_are_one_object():
 @given(st.integers(0, 10**6), st.permutations(range(6)), st.integers(0, 6))
 def test_any_partition_merged_in_any_order_is_exactly_the_same(seed, order, cut):
     gt, pred = masks(seed, count=6)
-    for kind in (GIoU, CIoU):
+    for kind in KINDS:
         whole = kind()
         whole.update(gt, pred)
         first, second = kind(), kind()
@@ -180,6 +163,7 @@ def test_counts_stay_exact_beyond_float32():
         ((np.ones((3, 4)), np.array([["a"]])), "pred is <U1"),
         ((np.ones((3, 4)), np.full((3, 4), 0.7)), "pred holds values other than 0 and 1; threshold a soft mask"),
         ((np.full((3, 4), 255), np.ones((3, 4))), "gt holds values other than 0 and 1"),
+        ((np.ones((3, 0)), np.ones((3, 0))), r"gt has shape \(3, 0\), no pixel at all"),
         (
             (np.ones((3, 4)), np.ones((3, 4)), np.ones((2, 4))),
             r"ignore has shape \(2, 4\); expected \(3, 4\) or \(3, 4\)",
@@ -193,12 +177,66 @@ def test_bad_masks_are_refused(arguments, message):
 
 
 def test_other_misuse_is_refused():
-    for kind in (GIoU, CIoU):
+    for kind in KINDS:
         with pytest.raises(InputError, match=f"{kind.__name__} has seen no mask; call update first"):
             kind().compute()
         with pytest.raises(InputError, match="1 intersections and 2 unions do not pair up"):
             kind.from_state({"intersections": [1], "unions": [1, 2]})
+        with pytest.raises(InputError, match="1 ids and 2 unions do not pair up; give one per mask"):
+            kind.from_state({"intersections": [1, 2], "unions": [1, 2], "ids": ["a"]})
     with pytest.raises(InputError, match="cannot merge CIoU into GIoU"):
         inspect.unwrap(GIoU.merge)(GIoU(), CIoU())
+    with pytest.raises(InputError, match="threshold is 50; expected an IoU above 0"):
+        PrecisionAt.from_state({"intersections": [1], "unions": [1]}).compute([50])
     with pytest.raises(InputError, match=r"void has shape \(2, 2\)"):
         jaccard(np.ones((3, 4)), np.ones((3, 4)), void=np.ones((2, 2)))
+
+
+def test_referring_segmentation_counts_nothing_for_an_empty_target():
+    empty, full = np.zeros((4, 4), bool), np.ones((4, 4), bool)
+    pairs = [(empty, empty), (empty, full), (full, full)]
+    metrics = {kind: kind() for kind in KINDS}
+    for metric in metrics.values():
+        for gt, pred in pairs:
+            metric.update(gt, pred)
+    assert metrics[MIoU].values() == [0.0, 0.0, 1.0] and metrics[MIoU].compute() == 1 / 3
+    assert metrics[GIoU].compute() == pytest.approx(2 / 3, abs=1e-6)
+    assert metrics[OIoU].compute() == pytest.approx(metrics[CIoU].compute()) == 0.5
+    assert metrics[PrecisionAt].compute() == dict.fromkeys((0.5, 0.6, 0.7, 0.8, 0.9), 1 / 3)
+    nothing = OIoU()
+    nothing.update(empty, empty)
+    assert nothing.compute() == 0.0
+
+
+@pytest.mark.parametrize("tenths", range(1, 11))
+def test_an_iou_exactly_at_the_threshold_counts(tenths):
+    metric = PrecisionAt.from_state({"intersections": [tenths], "unions": [10]})
+    assert metric.compute([tenths / 10]) == {tenths / 10: 1.0}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sample_with_an_id_counts_once(kind):
+    gt, pred = masks(3)
+    metric, other = kind(), kind()
+    for name in ("a", "b", "a"):
+        metric.update(gt, pred, id=name)
+    metric.update(gt[0], pred[0])
+    other.update(gt, pred, id="a")
+    other.update(gt[1], pred[1], id="c")
+    metric.merge(kind.from_state(json.loads(json.dumps(other.state))))
+    metric.merge(kind())
+    assert metric.state["ids"] == ["a"] * 5 + ["b"] * 5 + [None, "c"]
+    assert len(metric.state["unions"]) == 12
+    with pytest.raises(
+        InputError, match=r"sample 'c' was measured before, with other counts: .* and now"
+    ):
+        metric.update(~gt[1], pred[1], id="c")
+    assert len(metric.state["unions"]) == 12
+
+
+def test_samples_without_an_id_each_count_also_when_a_metric_is_merged_into_itself():
+    gt, pred = masks(4)
+    metric = GIoU()
+    metric.update(gt, pred)
+    metric.merge(metric)
+    assert len(metric.values()) == 10

@@ -1,77 +1,149 @@
-"""Overlap of masks: J (Jaccard index), and gIoU and cIoU over a data set."""
+"""Overlap of masks: J (Jaccard index), and gIoU, cIoU, mIoU, oIoU and Precision@X over a data set."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import numpy as np
 import numpy.typing as npt
 
 from leanseg.errors import InputError
+from leanseg.metrics._masks import checked_masks, overlap_counts
 
-Mask = npt.NDArray[np.bool_]
+_Metric = TypeVar("_Metric", bound="OverlapMetric")
 
 
 def jaccard(gt: npt.ArrayLike, pred: npt.ArrayLike, void: npt.ArrayLike | None = None) -> Any:
     """Return J = |gt and pred| / |gt or pred| over the pixels that are not void; 1 where the union is empty.
 
-    Masks (..., H, W), anything non-zero is inside. Returns a float for one pair of masks, else float64 (...).
+    Masks (..., H, W), any whole number but 0 is inside. Returns a float for one pair of masks, else float64 (...).
     Same as J of the DAVIS 2017 evaluation.
 
     >>> jaccard([[1, 1, 0]], [[0, 1, 0]])
     0.5
     """
-    truth, guess, ignored = _masks(gt, pred, void, "void", binary=False)
-    inter, union = _counts(truth, guess, ignored)
+    truth, guess, ignored = checked_masks(gt, pred, void, "void", binary=False)
+    inter, union = overlap_counts(truth, guess, ignored)
     overlap = np.where(union == 0, 1.0, inter / np.maximum(union, 1))
     return float(overlap) if overlap.ndim == 0 else overlap
 
 
 class _Overlap:
-    """Intersections and unions in pixels, kept as integers: any partition, merged in any order, is the same."""
+    """Intersections and unions in pixels, kept as integers: any partition, merged in any order, is the same.
 
-    def __init__(self, intersections: Iterable[int] = (), unions: Iterable[int] = ()) -> None:
+    Masks that came with an id are counted once: what has the same id and the same counts is the same sample again, as
+    a sampler makes it that pads the last batch of every process.
+    """
+
+    def __init__(
+        self, intersections: Iterable[int] = (), unions: Iterable[int] = (), ids: Iterable[str | None] | None = None
+    ) -> None:
         self.intersections = [int(count) for count in intersections]
         self.unions = [int(count) for count in unions]
-        if len(self.intersections) != len(self.unions):
-            raise InputError(f"{len(self.intersections)} intersections and {len(self.unions)} unions do not pair up")
+        self.ids = [None] * len(self.unions) if ids is None else list(ids)
+        n = len(self.unions)
+        if len(self.intersections) != n:
+            raise InputError(f"{len(self.intersections)} intersections and {n} unions do not pair up")
+        if len(self.ids) != n:
+            raise InputError(f"{len(self.ids)} ids and {n} unions do not pair up; give one per mask, or none at all")
+        self.known = _by_id(self)
 
     def __len__(self) -> int:
         return len(self.unions)
 
-    def add(self, gt: npt.ArrayLike, pred: npt.ArrayLike, ignore: npt.ArrayLike | None) -> None:
-        inter, union = _counts(*_masks(gt, pred, ignore, "ignore", binary=True))
-        self.intersections += [int(count) for count in np.ravel(inter)]
-        self.unions += [int(count) for count in np.ravel(union)]
+    def add(self, gt: npt.ArrayLike, pred: npt.ArrayLike, ignore: npt.ArrayLike | None, id: str | None) -> None:
+        inter, union = overlap_counts(*checked_masks(gt, pred, ignore, "ignore", binary=True))
+        counts = [int(count) for count in np.ravel(inter)], [int(count) for count in np.ravel(union)]
+        self.extend(_Overlap(*counts, None if id is None else [id] * len(counts[0])))
 
     def extend(self, other: "_Overlap") -> None:
-        self.intersections += other.intersections
-        self.unions += other.unions
+        for id, counts in other.known.items():
+            if self.known.get(id, counts) != counts:
+                raise InputError(
+                    f"sample {id!r} was measured before, with other counts: {self.known[id]} and now {counts}; "
+                    "give every sample an id of its own"
+                )
+        # The same list, where a metric is merged into itself, must not grow while it is read.
+        rows = list(zip(other.intersections, other.unions, other.ids, strict=True))
+        fresh = [row for row in rows if row[2] is None or row[2] not in self.known]
+        self.intersections += [row[0] for row in fresh]
+        self.unions += [row[1] for row in fresh]
+        self.ids += [row[2] for row in fresh]
+        self.known |= other.known
 
     @property
-    def state(self) -> dict[str, list[int]]:
-        return {"intersections": list(self.intersections), "unions": list(self.unions)}
+    def state(self) -> dict[str, list[Any]]:
+        counts: dict[str, list[Any]] = {"intersections": list(self.intersections), "unions": list(self.unions)}
+        return counts | {"ids": list(self.ids)} if self.known else counts
 
 
-@final
-class GIoU:
-    """Mean over masks of IoU = I / (U + 1e-5), and 1 where both masks are empty (LISA's gIoU).
+def _by_id(overlap: _Overlap) -> dict[str, list[tuple[int, int]]]:
+    known: dict[str, list[tuple[int, int]]] = {}
+    for id, inter, union in zip(overlap.ids, overlap.intersections, overlap.unions, strict=True):
+        if id is not None:
+            known.setdefault(id, []).append((inter, union))
+    return known
 
-    A target that is empty while the prediction is not scores 0, and the other way round. Pixels of `ignore` count in
-    neither mask. Differs from LISA: exact integer counts instead of float32 sums, and no 1e-5 in the divisor of the
-    mean, which LISA's reduction over processes adds; the difference is below 2e-5.
-    """
+
+class OverlapMetric(ABC):
+    """What the measures of overlap share: pairs of masks come in, whole numbers stay; `compute` says what they mean."""
 
     def __init__(self) -> None:
         self._overlap = _Overlap()
 
-    def update(self, gt: npt.ArrayLike, pred: npt.ArrayLike, ignore: npt.ArrayLike | None = None) -> None:
-        """Add one pair of masks (H, W), or several (..., H, W); each counts as one."""
-        self._overlap.add(gt, pred, ignore)
+    @final
+    def update(
+        self,
+        gt: npt.ArrayLike,
+        pred: npt.ArrayLike,
+        ignore: npt.ArrayLike | None = None,
+        *,
+        id: str | None = None,
+    ) -> None:
+        """Add one pair of masks (H, W), or several (..., H, W); each counts as one. `ignore` counts in neither.
 
-    def merge(self, other: "GIoU") -> None:
-        """Add what `other` has seen."""
-        self._overlap.extend(_same(self, other)._overlap)
+        With an `id` the sample counts once: given again with equal counts it is left out, with others it is an error.
+        """
+        self._overlap.add(gt, pred, ignore, id)
+
+    @final
+    def merge(self, other: "OverlapMetric") -> None:
+        """Add what `other` has seen; samples with an id that both have seen count once."""
+        if type(other) is not type(self):
+            raise InputError(f"cannot merge {type(other).__name__} into {type(self).__name__}")
+        self._overlap.extend(other._overlap)
+
+    @abstractmethod
+    def compute(self) -> Any:
+        """Return the measure over all masks seen."""
+
+    @property
+    def state(self) -> dict[str, list[Any]]:
+        """Return intersections and unions in pixels, one of each per mask, and ids where there are any; plain data."""
+        return self._overlap.state
+
+    @classmethod
+    def from_state(cls: type[_Metric], state: dict[str, list[Any]]) -> _Metric:
+        """Return the metric that had this `state`."""
+        metric = cls()
+        metric._overlap = _Overlap(**state)
+        return metric
+
+    def _pairs(self) -> list[tuple[int, int]]:
+        if not len(self._overlap):
+            raise InputError(f"{type(self).__name__} has seen no mask; call update first")
+        return list(zip(self._overlap.intersections, self._overlap.unions, strict=True))
+
+
+@final
+class GIoU(OverlapMetric):
+    """Mean over masks of IoU = I / (U + 1e-5), and 1 where both masks are empty (LISA's gIoU).
+
+    A target that is empty while the prediction is not scores 0, and the other way round. Differs from LISA: exact
+    integer counts instead of float32 sums, and no 1e-5 in the divisor of the mean, which LISA's reduction over
+    processes adds; the difference is below 2e-5.
+    """
 
     def values(self) -> list[float]:
         """Return the IoU of each mask, in the order in which they came; for intervals and paired tests."""
@@ -80,96 +152,64 @@ class GIoU:
 
     def compute(self) -> float:
         """Return the mean IoU."""
-        values = self.values()
-        if not values:
-            raise InputError("GIoU has seen no mask; call update first")
         # fsum rounds once, so that the order of the masks cannot show.
-        return math.fsum(values) / len(values)
-
-    @property
-    def state(self) -> dict[str, list[int]]:
-        """Return intersections and unions in pixels, one of each per mask; plain data."""
-        return self._overlap.state
-
-    @classmethod
-    def from_state(cls, state: dict[str, list[int]]) -> "GIoU":
-        """Return the metric that had this `state`."""
-        metric = cls()
-        metric._overlap = _Overlap(**state)
-        return metric
+        return math.fsum(self.values()) / len(self._pairs())
 
 
 @final
-class CIoU:
+class CIoU(OverlapMetric):
     """Sum of all intersections over the sum of all unions plus 1e-10 (LISA's cIoU): large objects weigh more.
 
-    A pair of empty masks adds nothing, so that a set of nothing else scores 0. `ignore` as in `GIoU`.
+    A pair of empty masks adds nothing, so that a set of nothing else scores 0.
     """
-
-    def __init__(self) -> None:
-        self._overlap = _Overlap()
-
-    def update(self, gt: npt.ArrayLike, pred: npt.ArrayLike, ignore: npt.ArrayLike | None = None) -> None:
-        """Add one pair of masks (H, W), or several (..., H, W)."""
-        self._overlap.add(gt, pred, ignore)
-
-    def merge(self, other: "CIoU") -> None:
-        """Add what `other` has seen."""
-        self._overlap.extend(_same(self, other)._overlap)
 
     def compute(self) -> float:
         """Return the cumulative IoU."""
-        if not len(self._overlap):
-            raise InputError("CIoU has seen no mask; call update first")
-        return sum(self._overlap.intersections) / (sum(self._overlap.unions) + 1e-10)
-
-    @property
-    def state(self) -> dict[str, list[int]]:
-        """Return intersections and unions in pixels, one of each per mask; plain data."""
-        return self._overlap.state
-
-    @classmethod
-    def from_state(cls, state: dict[str, list[int]]) -> "CIoU":
-        """Return the metric that had this `state`."""
-        metric = cls()
-        metric._overlap = _Overlap(**state)
-        return metric
+        pairs = self._pairs()
+        return sum(inter for inter, _ in pairs) / (sum(union for _, union in pairs) + 1e-10)
 
 
-def _same(metric: Any, other: Any) -> Any:
-    if type(other) is not type(metric):
-        raise InputError(f"cannot merge {type(other).__name__} into {type(metric).__name__}")
-    return other
+@final
+class MIoU(OverlapMetric):
+    """Mean over masks of IoU = I / U, and **0** where both masks are empty: mIoU of referring segmentation (LAVT).
+
+    The one difference from `GIoU` that can be large: there an empty prediction for an empty target scores 1.
+    """
+
+    def values(self) -> list[float]:
+        """Return the IoU of each mask, in the order in which they came; for intervals and paired tests."""
+        pairs = zip(self._overlap.intersections, self._overlap.unions, strict=True)
+        return [inter / union if union else 0.0 for inter, union in pairs]
+
+    def compute(self) -> float:
+        """Return the mean IoU."""
+        return math.fsum(self.values()) / len(self._pairs())
 
 
-def _masks(
-    gt: npt.ArrayLike, pred: npt.ArrayLike, ignore: npt.ArrayLike | None, ignore_name: str, *, binary: bool
-) -> tuple[Mask, Mask, Mask | None]:
-    truth, guess = _mask("gt", gt, binary), _mask("pred", pred, binary)
-    if truth.shape != guess.shape:
-        raise InputError(f"gt has shape {truth.shape} and pred {guess.shape}; both must be (..., H, W) of one size")
-    if ignore is None:
-        return truth, guess, None
-    ignored = _mask(ignore_name, ignore, binary)
-    if ignored.shape not in (truth.shape, truth.shape[-2:]):
-        raise InputError(f"{ignore_name} has shape {ignored.shape}; expected {truth.shape} or {truth.shape[-2:]}")
-    return truth, guess, ignored
+@final
+class OIoU(OverlapMetric):
+    """Sum of all intersections over the sum of all unions: oIoU, cIoU by another name; 0 where every mask is empty."""
+
+    def compute(self) -> float:
+        """Return the overall IoU."""
+        pairs = self._pairs()
+        return sum(inter for inter, _ in pairs) / max(1, sum(union for _, union in pairs))
 
 
-def _mask(name: str, value: npt.ArrayLike, binary: bool) -> Mask:
-    array = np.asarray(value)
-    if array.ndim < 2 or array.dtype.kind not in "biuf":
-        raise InputError(f"{name} is {array.dtype} {array.shape}; expected a mask (..., H, W)")
-    if binary and array.dtype.kind != "b" and bool(((array != 0) & (array != 1)).any()):
-        raise InputError(
-            f"{name} holds values other than 0 and 1; threshold a soft mask; give a label 255 as ignore=gt == 255"
-        )
-    return array.astype(bool)
+@final
+class PrecisionAt(OverlapMetric):
+    """Share of masks whose IoU = I / U is **at least** a threshold: Precision@X; 0 counts where both masks are empty.
 
+    Differs from the references: they compare a float32 IoU, which a mask of IoU exactly 0.7 misses.
+    """
 
-def _counts(truth: Mask, guess: Mask, ignored: Mask | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    inter, union = truth & guess, truth | guess
-    if ignored is not None:
-        inter, union = inter & ~ignored, union & ~ignored
-    # asarray, since the sum over a single mask is a numpy scalar
-    return np.asarray(inter.sum(axis=(-2, -1), dtype=np.int64)), np.asarray(union.sum(axis=(-2, -1), dtype=np.int64))
+    THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+
+    def compute(self, thresholds: Iterable[float] = THRESHOLDS) -> dict[float, float]:
+        """Return the share of masks per threshold."""
+        values = [inter / union if union else 0.0 for inter, union in self._pairs()]
+        wanted = list(thresholds)
+        for threshold in wanted:
+            if not 0.0 < threshold <= 1.0:
+                raise InputError(f"threshold is {threshold}; expected an IoU above 0 and at most 1, as 0.5 is")
+        return {threshold: sum(value >= threshold for value in values) / len(values) for threshold in wanted}
