@@ -79,11 +79,12 @@ class EVTPVideo(Pruner):
 
     def select(self, tokens: VisualTokens, k: int) -> Selection:
         """Run greedy k-center over the frames in the joint space."""
-        points = self.space.embed(tokens).points
         if self.key_share and tokens.grid.frames > 1:
-            order = self._with_share(tokens, points, k, self.key_share)
+            order = self._with_share(tokens, self.space.embed(tokens).points, k, self.key_share)
         else:
-            order, _ = kcenter.select(points, k, first_pick(self.start, self.seed, tokens, points))
+            sketch = self.space.sketch(tokens)
+            first = first_pick(self.start, self.seed, tokens, sketch.points, sketch.around)
+            order, _ = kcenter.select(sketch.points, k, first, extra=sketch.extra)
         return Selection.from_order(order.to(tokens.features.device), tokens.n_tokens)
 
     def _with_share(self, tokens: VisualTokens, points: Tensor, k: int, share: float) -> Int[Tensor, "b k"]:
