@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.golden_cases import GOLDEN
 
-from leanseg.data.raster import MAX_COORDINATE, fill_coco, fill_cv2, polygon, rasteriser, segmentation_mask
+from leanseg.data.raster import MAX_COORDINATE, fill_coco, fill_cv2, known_rule, polygon, segmentation_mask
 from leanseg.data.run_lengths import decode
 from leanseg.errors import DataError
 from leanseg.run_length import encode_mask
@@ -152,7 +152,7 @@ def test_a_mask_of_another_size_is_refused():
     with pytest.raises(DataError, match="expected polygons or run lengths"):
         segmentation_mask("text", 2, 3, "anno 3")
     with pytest.raises(DataError, match="unknown rasteriser 'opencv'"):
-        rasteriser("opencv")
+        known_rule("opencv")
 
 
 @given(st.one_of(st.text(max_size=30), st.lists(st.integers(-3, 9), max_size=9)), st.integers(1, 4), st.integers(1, 4))

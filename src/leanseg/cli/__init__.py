@@ -41,6 +41,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "train": Command(module="leanseg.cli.train", help="Train the small model, or adapt a larger one with LoRA."),
     "scenes": Command(module="leanseg.cli.scenes", help="Write generated pictures and clips, instructions and masks."),
+    "data": Command(module="leanseg.cli.data", help="Check, count and convert public data sets on this machine."),
     "pruners": Command(
         module="leanseg.cli.pruners", help="List the ways of choosing visual tokens, and their options."
     ),
@@ -82,7 +83,11 @@ def build_app(chosen: str | None) -> typer.Typer:
     for name, command in COMMANDS.items():
         if name == chosen:
             module = import_module(command.module)
-            app.command(name, epilog=getattr(module, "EPILOG", None))(getattr(module, name.replace("-", "_")))
+            made = getattr(module, name.replace("-", "_"))
+            if isinstance(made, typer.Typer):
+                app.add_typer(made, name=name)
+            else:
+                app.command(name, epilog=getattr(module, "EPILOG", None))(made)
         else:
             app.command(name, help=command.help)(_not_loaded)
     return app

@@ -108,11 +108,11 @@ def fill_cv2(points: Points, height: int, width: int) -> Mask:
 RASTERISERS: dict[str, Callable[[Points, int, int], Mask]] = {"coco": fill_coco, "cv2": fill_cv2}
 
 
-def rasteriser(name: str) -> Callable[[Points, int, int], Mask]:
-    """Return a rasteriser by name: `coco`, or `cv2` for parity with code that draws with OpenCV."""
+def known_rule(name: str) -> str:
+    """Return the name of a rasteriser, checked: `coco`, or `cv2` for parity with code that draws with OpenCV."""
     if name not in RASTERISERS:
         raise DataError(unknown_name("rasteriser", name, RASTERISERS))
-    return RASTERISERS[name]
+    return name
 
 
 def segmentation_mask(segmentation: Any, height: int, width: int, what: str, *, rule: str = "coco") -> Mask:
@@ -121,7 +121,7 @@ def segmentation_mask(segmentation: Any, height: int, width: int, what: str, *, 
     Differs from LISA's reader, which adds up overlapping polygons to 2, a value that its metric counts as neither
     target nor ignored.
     """
-    fill = rasteriser(rule)
+    fill = RASTERISERS[known_rule(rule)]
     mask = np.zeros((height, width), dtype=bool)
     for part in _parts(segmentation, what):
         if isinstance(part, dict):

@@ -13,13 +13,17 @@ from leanseg.errors import DataError
 
 @dataclass(frozen=True)
 class Sample:
-    """A clip uint8 (T, H, W, 3) (a picture is a clip with T = 1), an instruction and its answer bool (T, H, W)."""
+    """A clip uint8 (T, H, W, 3) (a picture is a clip with T = 1), an instruction and its answer bool (T, H, W).
+
+    `ignore`, of the target's shape, marks pixels that count neither as target nor as background; None: there are none.
+    """
 
     id: str
     clip: NDArray[np.uint8]
     instruction: str
     target: NDArray[np.bool_]
     meta: dict[str, Any] = field(default_factory=dict)
+    ignore: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not fit each other."""
@@ -32,6 +36,12 @@ class Sample:
             raise DataError(
                 f"the target of sample {self.id!r} is {self.target.dtype} {self.target.shape}; expected bool "
                 f"{self.clip.shape[:3]}; give one mask per frame"
+            )
+
+        if self.ignore is not None and (self.ignore.shape != self.target.shape or self.ignore.dtype != np.bool_):
+            raise DataError(
+                f"the ignored pixels of sample {self.id!r} are {self.ignore.dtype} {self.ignore.shape}; expected bool "
+                f"{self.target.shape}; give one mask per frame"
             )
 
 
