@@ -45,6 +45,17 @@ def test_a_quick_run_writes_record_tables_and_plot(run, tmp_path):
     assert filled.count("|---") >= 5 and render_document(filled, tmp_path) == filled
 
 
+def test_stages_of_an_answer_are_a_profile_for_costs(run, tmp_path):
+    outcome = run("bench", "stages", "--quick", "--out", "stages.json")
+    assert outcome.code == 0, outcome.err
+    record = read_record(tmp_path / "stages.json", "stages")
+    assert record["seconds"]["language"] > 0 and record["kept"] == 51
+    assert "language" in outcome.out and "%" in outcome.out
+    amdahl = run("flops", "--amdahl", "--preset", "nano", "--mode", "exact", "--profile", "stages.json", "--json")
+    assert amdahl.code == 0, amdahl.err
+    assert run("bench", "stages", "--pruner", "evpt").code == 2
+
+
 def test_what_fails_is_said_and_costs_nothing_else(run, monkeypatch):
     def fails(self, tokens, k):
         raise RuntimeError("no such thing")
