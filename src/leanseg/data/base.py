@@ -107,14 +107,9 @@ class FileDataset(ABC):
                 raise DataError(unknown_name(f"option of {self.family}", option, [*known, "links", "check"]))
         self.split = split
         self.folder = Folder(Path(root), links=links)
-        self.home = next(
-            (
-                f"{home}/" if home else ""
-                for home in self.homes
-                if self.folder.exists(f"{home}/{self.marker}".strip("/"))
-            ),
-            "",
-        )
+        there = (home for home in self.homes if self.folder.exists(f"{home}/{self.marker}".strip("/")))
+        named = (home for home in self.homes if home and self.folder.exists(home))
+        self.home = f"{next(there, next(named, ''))}/".lstrip("/")
         self._frames: OrderedDict[Path, NDArray[np.uint8]] = OrderedDict()
         self._open(**options)
         if check:
