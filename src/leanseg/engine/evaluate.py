@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from leanseg.data.sample import Dataset, Sample
-from leanseg.engine.workers import leave_with_parent
 from leanseg.errors import DataError
 from leanseg.metrics import CIoU, GIoU
+from leanseg.processes import leave_with_parent
 from leanseg.pruners import Pruner, pruner
 
 _POLL_SECONDS = 0.5

@@ -25,7 +25,6 @@ from leanseg.engine.train.scene_seeds import check_scenes
 from leanseg.engine.train.stages import Stage
 from leanseg.engine.train.trainer import Run, TrainOptions, load_weights, train_stage
 from leanseg.engine.train.validation import averaged, validate, validate_as_used
-from leanseg.engine.workers import leave_with_parent
 from leanseg.errors import TrainingError, unknown_name
 from leanseg.models.instructseg.config import InstructSegConfig
 from leanseg.models.instructseg.files import CONFIG_FILE, read_json
@@ -33,6 +32,7 @@ from leanseg.models.instructseg.lora import add_adapters, merge_adapters
 from leanseg.models.instructseg.model import InstructSeg
 from leanseg.models.instructseg.tokenizer import TextTokenizer, load_tokenizer
 from leanseg.models.presets import PRESETS
+from leanseg.processes import leave_with_parent
 
 MODEL_FOLDER = "model"
 RECORD_FILE = "training.json"

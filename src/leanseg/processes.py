@@ -1,4 +1,4 @@
-"""What every process started by the engine owes the one that started it."""
+"""What every process that the package starts owes the one that started it."""
 
 from __future__ import annotations
 

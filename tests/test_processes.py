@@ -10,7 +10,7 @@ from pathlib import Path
 
 SCRIPT = """
 import multiprocessing, os, time
-from leanseg.engine.workers import leave_with_parent
+from leanseg.processes import leave_with_parent
 
 def wait():
     leave_with_parent()
