@@ -10,7 +10,10 @@ import typer
 from leanseg.cli.console import messages, print_json, results
 
 EPILOG = "Example: leanseg data check datasets --data refcoco --data revos"
-data = typer.Typer(help="Check, count and convert public data sets that lie on this machine.", epilog=EPILOG)
+data = typer.Typer(
+    help="Check, count and convert public data sets that lie on this machine. Each of the three has --json.",
+    epilog=EPILOG,
+)
 
 Root = Annotated[Path, typer.Argument(help="The folder that holds the data sets, or one of them.")]
 Names = Annotated[

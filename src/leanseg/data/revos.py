@@ -41,13 +41,15 @@ class ReVOS(FileDataset):
         self._masks = index_members(self.folder.path(masks))
         self._foreground: JsonMembers | None = None
         # The published tree has JPEGImages; InstructSeg's reader expects the videos right below the root.
-        pictures = self.first_home([f"{self.home}JPEGImages", self.home.rstrip("/") or "."])
+        every = read_expressions(document, meta)
+        bare = bool(every) and self.folder.exists(f"{self.home}{next(iter(every)).split('/')[0]}")
+        pictures = self.home if bare and not self.folder.exists(f"{self.home}JPEGImages") else f"{self.home}JPEGImages/"
         self._sizes: dict[str, tuple[int, int]] = {}
         self._units: list[tuple[Video, str, str, tuple[int, ...], str]] = []
-        for name, (frames, spoken) in read_expressions(document, meta).items():
+        for name, (frames, spoken) in every.items():
             entry = document["videos"][name]
             self._sizes[name] = tuple(field(entry, side, int, f"video {name}") for side in ("height", "width"))
-            video = Video(name, frames, name if pictures == "." else f"{pictures}/{name}")
+            video = Video(name, frames, f"{pictures}{name}")
             for key, said in spoken.items():
                 self._add(video, key, said, kinds)
 

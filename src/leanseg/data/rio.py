@@ -32,8 +32,9 @@ class RIO(FileDataset):
         found = {home: self._index_files(home) for home in ("", "RIO/", "reason_seg/RIO/")}
         self.home = next((home for home, names in found.items() if names), "")
         names = found[self.home]
-        if len(names) != 1:
+        if not names:
             self.require([f"{self.home}{FILES[self.split]}"])
+        if len(names) > 1:
             raise DataError(f"several files fit {FILES[self.split]}: {', '.join(names)}; expected one; remove the rest")
         part = "train2014" if self.split == "train" else "val2014"
         self.images = images or self.first_home([f"{home}/{part}".strip("/") for home in COCO_HOMES])
