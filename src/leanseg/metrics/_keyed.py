@@ -71,9 +71,6 @@ class KeyedMetric(ABC):
             metric._keep(id, sample["counts"], {name: fact for name, fact in sample.items() if name != "counts"})
         return metric
 
-    def __len__(self) -> int:
-        return len(self._samples)
-
     def _keep(self, id: str, counts: Counts | Sequence[Sequence[int]], facts: Mapping[str, Any] | None = None) -> None:
         sample = Sample(tuple(tuple(int(count) for count in row) for row in counts), dict(facts or {}))
         self._check(id, sample)
@@ -94,33 +91,6 @@ class KeyedMetric(ABC):
         if not self._samples:
             raise InputError(f"{type(self).__name__} has seen no sample; call update first")
         return self._sorted()
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Result:
-    """What a protocol found: every choice that the numbers hang on, the numbers, and those of each sample."""
-
-    protocol: Mapping[str, Any]
-    scores: Mapping[str, float]
-    samples: Mapping[str, Mapping[str, Any]]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain data; a mean over nothing is None."""
-        content: dict[str, Any] = plain({"protocol": self.protocol, "scores": self.scores, "samples": self.samples})
-        return content
-
-
-def plain(value: Any) -> Any:
-    """Return nested mappings and sequences as dictionaries and lists, NaN as None.
-
-    >>> plain({"a": (1, math.nan)})
-    {'a': [1, None]}
-    """
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def mean(values: Iterable[float]) -> float:

@@ -151,7 +151,7 @@ def _compare(gt: Bits, pred: Bits, width: int, radius: int) -> Counts:
     return np.stack([inter, union, *lengths, *matched], axis=-1)
 
 
-def _extent(present: npt.NDArray[np.bool_], margin: int) -> slice:
+def _extent(present: Any, margin: int) -> slice:
     """Return the slice from the first to the last that is present, and `margin` more on both sides."""
     found = np.flatnonzero(present)
     return slice(max(0, int(found[0]) - margin), int(found[-1]) + 1 + margin) if len(found) else slice(0, 0)

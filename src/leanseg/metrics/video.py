@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from leanseg.errors import InputError
-from leanseg.metrics._keyed import Counts, KeyedMetric, Result, Sample, mean
+from leanseg.metrics._keyed import Counts, KeyedMetric, Sample, mean
 from leanseg.metrics._masks import checked_masks
 from leanseg.metrics.boundary import TOLERANCE, f_of, j_of, pair_counts
+from leanseg.metrics.result import Result
 
 RECALL_ABOVE = 0.5
 QUARTERS = 4
