@@ -180,6 +180,7 @@ def test_splits_are_chosen_by_the_rule_of_the_data_set():
             "is by 'dog'; expected human",
         ),
         ({"id": "1", "image": "coco/a.jpg", "conversations": [{"from": "gpt"}]}, "has no 'value'"),
+        ({"id": [], "image": "coco/a.jpg", "conversations": [{"from": "human", "value": ""}]}, "'id' of entry 0"),
     ],
 )
 def test_conversations_are_checked(tmp_path, entry, message):

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from leanseg.data.base import FileDataset, Item, nothing
-from leanseg.data.checks import field, list_of, of_kind
+from leanseg.data.checks import field, list_of
 from leanseg.data.json_files import index_array
 from leanseg.errors import DataError
 
@@ -75,7 +75,9 @@ class Conversations(FileDataset):
         asked = [turn["value"] for turn in turns if turn["from"] == "human"]
         if not asked:
             raise DataError(f"{what} has no human turn; expected a question; mend the file")
-        identity = of_kind(field(entry, "id", object, what), type(entry["id"]), what)
+        identity = field(entry, "id", object, what)
+        if not isinstance(identity, str | int):
+            raise DataError(f"'id' of {what} is {type(identity).__name__}; expected text or a number; mend the file")
         path = self._path(entry["image"])
         meta = {
             "dataset": self.name, "task": "conversation", "kind": "conversation", "conversations": turns, "file": path,
