@@ -41,10 +41,13 @@ def match(
     float64 inside, ties to the lowest index, each row as if it were alone. Cost O(N^2 D).
 
     Differs from the reference: a row of zeros has similarity 0 to every other, where the reference's is NaN; sorts are
-    stable; equal similarities are ties whatever the rounding of the product.
+    stable; equal similarities are ties whatever the rounding of the product; of three tokens none is merged into the
+    distillation token.
     """
     batch, n_tokens, _ = metric.shape
     reducible = (n_tokens - int(class_token) - int(distillation_token)) // 2
+    if n_tokens // 2 <= int(distillation_token):  # B holds nothing that may be merged into
+        reducible = 0
     removed = min(r, reducible)
     if removed <= 0:
         every = torch.arange(n_tokens, device=metric.device).repeat(batch, 1)
