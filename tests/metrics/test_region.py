@@ -227,9 +227,7 @@ def test_a_sample_with_an_id_counts_once(kind):
     metric.merge(kind())
     assert metric.state["ids"] == ["a"] * 5 + ["b"] * 5 + [None, "c"]
     assert len(metric.state["unions"]) == 12
-    with pytest.raises(
-        InputError, match=r"sample 'c' was measured before, with other counts: .* and now"
-    ):
+    with pytest.raises(InputError, match=r"sample 'c' was measured before, with other counts: .* and now"):
         metric.update(~gt[1], pred[1], id="c")
     assert len(metric.state["unions"]) == 12
 
