@@ -206,12 +206,12 @@ def test_files_that_cannot_be_used_are_refused(tree):
     root, results = tree
     with pytest.raises(DataError, match="1 list of sequences missing"):
         evaluate_davis(root, results, subset="test")
-    with pytest.raises(DataError, match="2 folders of annotations missing: .*Annotations/480p/cat"):
+    with pytest.raises(DataError, match=r"2 folders of annotations missing: .*Annotations/480p/cat"):
         evaluate_davis(root, results, Davis(task="semi-supervised"))
     with pytest.raises(DataError, match=r"\['cat', 'cat'\] names no sequence, or one twice"):
         evaluate_davis(root, results, subset=["cat", "cat"])
     (root / "Annotations_unsupervised/480p/empty").mkdir()
-    with pytest.raises(DataError, match="no annotation in .*empty; get the data set again"):
+    with pytest.raises(DataError, match=r"no annotation in .*empty; get the data set again"):
         evaluate_davis(root, results, subset=["empty"])
     with pytest.raises(InputError, match="processes is 0; expected 1 to"):
         evaluate_davis(root, results, processes=0)
