@@ -83,9 +83,7 @@ class ReVOS(KeyedMetric):
         """Return the overall means under the names of `MEASURES`, each kind's under `<kind>/<measure>`."""
         rows: dict[str, dict[str, Any]] = {id: self._row(sample) for id, sample in self._seen()}
         by_kind = {kind: [row for row in rows.values() if row["kind"] == kind] for kind in KINDS}
-        groups = {
-            kind: {name: mean(row[name] for row in found) for name in MEASURES} for kind, found in by_kind.items()
-        }
+        groups = {kind: _means(found) for kind, found in by_kind.items()}
         first, second = groups["referring"], groups["reasoning"]
         scores = {name: (first[name] + second[name]) / 2.0 for name in MEASURES}
         for kind, group in groups.items():

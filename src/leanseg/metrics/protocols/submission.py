@@ -71,10 +71,11 @@ def write_submission(
                     raise InputError(f"mask {'/'.join(key)} {why}; give one per expected frame, and no other")
                 left.remove(key)
                 inside = checked_mask(f"mask {'/'.join(key)}", mask, True)
-                if inside.ndim != 2 or sizes.setdefault(video, inside.shape) != inside.shape:
+                size = sizes.setdefault(video, inside.shape[-2:])
+                if inside.shape != size:
                     raise InputError(
-                        f"mask {'/'.join(key)} has shape {inside.shape}; expected (H, W), for video {video} "
-                        f"{sizes[video]} as before"
+                        f"mask {'/'.join(key)} has shape {inside.shape}; expected {size}, one mask (H, W) at the size "
+                        f"of the first of {video}"
                     )
                 archive.writestr(zipfile.ZipInfo(f"Annotations/{video}/{name}/{frame}.png", _TIME), _png(inside))
         if left:
