@@ -23,6 +23,10 @@ ORIGINS = {
     "metrics/": "reference",
     "pruners/": "reference",
     "self/": "self",
+    # The pruned encoder and its labels are published as text only; modules and weights are the public code's.
+    "vltp/": "reference",
+    "vltp/prune_labels/": "definition",
+    "vltp/vltp_pruned_sam/": "definition",
 }
 
 

@@ -1,0 +1,1 @@
+"""SAM (arXiv:2304.02643), with the parameter names of its release."""
