@@ -142,6 +142,13 @@ def test_an_unknown_site_is_refused(tmp_path):
         read_profile(_write(tmp_path, content), NANO)
 
 
+def test_a_first_run_that_compiled_is_no_profile(tmp_path):
+    first = _result()
+    first["timings_s"]["select"] = 60.0
+    with pytest.raises(InputError, match=r"choosing tokens took 60\.0 of .* run the same command again"):
+        read_profile(_write(tmp_path, first), NANO)
+
+
 def test_absent_binary_and_enormous_files_are_refused(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"no profile at .*absent\.json; expected"):
         read_profile(tmp_path / "absent.json")

@@ -216,6 +216,8 @@ def test_an_unknown_model_is_refused_with_the_table_and_the_way_to_add_a_row():
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tiny = LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=9)
+    with pytest.raises(AttachError, match=r"layout is 'llava'; expected a leanseg.hf.Layout"):
+        inspect.unwrap(find)(model_of("llava"), "llava")
     message = r"unknown model type 'llama'.*Known: .*qwen2_5_vl.*layout=leanseg.hf.Layout"
     with pytest.raises(AttachError, match=message), attach(LlamaForCausalLM(tiny), HALF):
         pass

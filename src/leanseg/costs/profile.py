@@ -123,6 +123,12 @@ def _from_rates(content: dict[str, Any], path: Path) -> Profile:
 
 def _from_result(content: dict[str, Any], path: Path, sizes: Sizes) -> Profile:
     timings, frames = _timings(content, "timings_s", path), _frames(content, path)
+    selecting, whole = timings.get("select", 0.0), sum(timings.values())
+    if selecting > 0.5 * whole:
+        raise InputError(
+            f"choosing tokens took {selecting:.1f} of {whole:.1f} s in {path}, as in a first run, which compiles; run "
+            "the same command again, or measure with leanseg bench stages"
+        )
     results = content.get("results")
     if not isinstance(results, list) or not results or not isinstance(results[0], dict):
         raise InputError(f"results in {path} is {_short(results)}; expected the answers of leanseg segment")

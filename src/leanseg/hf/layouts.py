@@ -197,6 +197,8 @@ def find(model: nn.Module, layout: Layout | None = None) -> tuple[Layout, nn.Mod
     """Return the row of `model` and the module inside it that holds its tower and its language model."""
     if layout is None:
         layout = _known(model)
+    if not isinstance(layout, Layout):
+        raise AttachError(f"layout is {layout!r}; expected a leanseg.hf.Layout(model_type=..., title=..., images=...)")
     tower, language = layout.tower.split("|")[0], layout.language
     holders = [
         part for part in model.modules() if _first(part, tower) is not None and _first(part, language) is not None
