@@ -91,3 +91,11 @@ def test_a_plot_without_matplotlib_says_what_to_install(run, monkeypatch):
     monkeypatch.setattr(select_plot, "find_spec", lambda name: None)
     outcome = run("bench", "select", "--plot", "b.png")
     assert outcome.code == 2 and 'pip install "leanseg[bench]"' in outcome.err
+
+
+def test_metrics_are_timed_beside_the_public_way(run, tmp_path):
+    outcome = run("bench", "metrics", "--quick", "--out", "m.json")
+    assert outcome.code == 0, outcome.err
+    assert read_record(tmp_path / "m.json", "bench_metrics")["command"] == "leanseg bench metrics --quick"
+    assert "| unsupervised DAVIS, 3 proposals x 2 objects" in outcome.out.replace("\n", "")
+    assert json.loads(run("bench", "metrics", "--quick", "--json").out)["kind"] == "bench_metrics"

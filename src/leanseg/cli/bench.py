@@ -10,12 +10,12 @@ import typer
 from leanseg.errors import InputError, unknown_name
 
 EPILOG = "Example: leanseg bench select --out results/bench_select.json --plot docs/images/bench_select.png"
-SUBJECTS = ("select", "stages")
+SUBJECTS = ("select", "stages", "metrics")
 
 
 def bench(
     subject: Annotated[
-        str, typer.Argument(help="What is timed: select, the choosing of tokens; stages, an answer.")
+        str, typer.Argument(help="What is timed: select, the choosing of tokens; stages, an answer; metrics.")
     ] = "select",
     quick: Annotated[
         bool, typer.Option("--quick", help="Tiny sizes: does everything run? The times say little.")
@@ -27,7 +27,7 @@ def bench(
     plot: Annotated[Path | None, typer.Option(help="Draw time against N and K into this .png, .svg or .pdf.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the record as JSON instead of tables.")] = False,
 ) -> None:
-    """Time every way of choosing tokens on one thread (about three minutes), or each stage of an answer."""
+    """Time every way of choosing tokens (three minutes on one thread), each stage of an answer, or the metrics."""
     from leanseg.cli.console import messages, print_json, results
     from leanseg.engine.bench.select_plot import check_plot, plot_select
     from leanseg.engine.records import write_json
@@ -39,6 +39,17 @@ def bench(
         record = _stages(model, pruner, frames, quick)
         write_json(file, record)
         _show_stages(record, as_json=json)
+        return
+    if subject == "metrics":
+        from leanseg.engine.bench import metrics, metrics_tables
+
+        sizes = metrics.QUICK if quick else metrics.Sizes()
+        record = metrics.measure_metrics(sizes, command=f"leanseg bench metrics{' --quick' if quick else ''}")
+        write_json(file, record)
+        if json:
+            print_json(record)
+        else:
+            results().print(metrics_tables.metrics_table(record), markup=False)
         return
     if plot is not None:
         check_plot(plot)

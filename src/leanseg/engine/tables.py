@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from leanseg.engine.bench.metrics_tables import KIND as BENCH_METRICS
+from leanseg.engine.bench.metrics_tables import metrics_table
 from leanseg.engine.bench.select_tables import KIND as BENCH_SELECT
 from leanseg.engine.bench.select_tables import attention_table, details_table, methods_table, speed_table
 from leanseg.engine.evaluate import MASS, cumulative_iou, per_sample_iou
@@ -144,6 +146,7 @@ RENDERERS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "select_methods": (BENCH_SELECT, methods_table),
     "select_attention": (BENCH_SELECT, attention_table),
     "select_details": (BENCH_SELECT, details_table),
+    "metrics_speed": (BENCH_METRICS, metrics_table),
 }
 """The tables by name: the kind of record that each reads, and what makes the table from it."""
 
