@@ -34,6 +34,7 @@ def pruner_table() -> str:
     """Return one Markdown row per registered pruner and wrapper: the published first, then ours, then wrappers."""
     lines = ["| name | what it keeps | needs | source | its code | laws | options |", "|---" * 7 + "|"]
     for row in describe():
+        open_ones = [f"`{name}=...`" for name in row["wraps"] + row["required"]]
         options = [f"`{name}={value!r}`" for name, value in row["options"].items()]
         cells = [
             f"`{row['name']}`",
@@ -42,7 +43,7 @@ def pruner_table() -> str:
             row["paper"],
             row["licence"],
             ", ".join(row["laws"]),
-            ", ".join([f"`{name}=...`" for name in row["wraps"]] + options),
+            ", ".join(open_ones + options),
         ]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)

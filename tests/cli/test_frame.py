@@ -92,6 +92,8 @@ def test_pruners_lists_the_registry(run):
     assert rows["evs"]["laws"][-1] == "a clip's frames together"
     assert rows["fastv"]["needs"] == ["attention of the language model"]
     assert rows["reserve"]["wraps"] == ["inner"] and "inner" not in rows["reserve"]["options"]
+    assert rows["adaptive"]["required"] == ["radius"] and "radius" not in rows["adaptive"]["options"]
+    assert "options: radius=..., measure='absolute'" in run("pruners").out
     assert "merges" in rows["tome"]["laws"] and "CC BY-NC" in rows["tome"]["licence"]
     for row in rows.values():
         assert row["summary"].endswith(".") and row["paper"] and row["licence"] and row["laws"], row

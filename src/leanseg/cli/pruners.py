@@ -23,13 +23,14 @@ def pruners(
     out = results()
     for row in rows:
         out.print(f"[bold]{row['name']}[/bold]  {row['summary']}")
-        written = ", ".join(f"{name}={value!r}" for name, value in row["options"].items())
+        required = [f"{name}=..." for name in row["required"]]
+        defaults = [f"{name}={value!r}" for name, value in row["options"].items()]
         facts = {
             "needs": ", ".join(row["needs"]),
             "source": f"{row['paper']} (code: {row['licence']})",
             "laws": ", ".join(row["laws"]),
             "wraps": ", ".join(row["wraps"]),
-            "options": written,
+            "options": ", ".join([*required, *defaults]),
         }
         for name, value in facts.items():
             if value:
@@ -37,12 +38,16 @@ def pruners(
 
 
 def describe() -> list[dict[str, Any]]:
-    """Return one JSON-ready row per registered pruner and wrapper; `options` maps a field to its default."""
+    """Return one JSON-ready row per registered pruner and wrapper.
+
+    `options` maps a field to its default, `required` are those without one; pruners inside are `wraps`.
+    """
     from leanseg.pruners import PRUNERS, WRAPPERS, Pruner
 
     rows = []
     for name, kind in {**PRUNERS, **WRAPPERS}.items():
         own = [field for field in dataclasses.fields(kind) if field.name != "keep_ratio"]
+        plain = [field for field in own if field.type is not Pruner]
         rows.append({
             "name": name,
             "summary": " ".join((kind.__doc__ or "").split("\n\n")[0].split()),
@@ -52,11 +57,8 @@ def describe() -> list[dict[str, Any]]:
             "extension": kind.extension,
             "laws": _laws(kind),
             "wraps": [field.name for field in own if field.type is Pruner],
-            "options": {
-                field.name: None if field.default is dataclasses.MISSING else field.default
-                for field in own
-                if field.type is not Pruner
-            },
+            "required": [field.name for field in plain if field.default is dataclasses.MISSING],
+            "options": {field.name: field.default for field in plain if field.default is not dataclasses.MISSING},
         })  # fmt: skip
     return rows
 

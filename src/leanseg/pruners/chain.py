@@ -23,8 +23,8 @@ class Chain(Wrapper):
     `first` merges, `second` sees the merged features (and the cues of each slot's own token), and owners are followed
     through both (`Selection.then`). At K = N nothing is dropped.
 
-    Methods that need a whole grid (`uniform`, `nuwa`, `evs`, a grid in `reserve`) cannot be second: what is left is
-    none, and they say so.
+    Methods that need a whole grid (`uniform`, `nuwa`, `evs`, `multiscale`, `smooth`, a grid in `reserve`, a clip's
+    `evtp_video` with a `key_share`) cannot be second: what is left is none, and they say so.
     """
 
     name: ClassVar[str] = "chain"
