@@ -65,6 +65,13 @@ def test_plain_pictures_keep_fewer_tokens_by_the_absolute_radius_only():
     assert 1 < made(blank).k < 10
 
 
+def test_a_flat_picture_is_the_limit_of_ever_fainter_ones():
+    made = Adaptive(keep_ratio=0.9, inner=EVTP(keep_ratio=1, tau=3.0, start="first"), radius=1.0)
+    flat, faint = made(picture(0.0)).k, made(picture(1e-5)).k
+    # Equal but for picks that tie where nothing differs.
+    assert flat > 30 and abs(flat - faint) <= 3
+
+
 @pytest.mark.parametrize("measure", ["absolute", "joint", "feature", "spatial"])
 @pytest.mark.parametrize("mean", [0.05, 0.2, 0.5])
 def test_calibration_keeps_the_asked_mean(measure, mean):

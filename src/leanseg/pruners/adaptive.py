@@ -152,13 +152,14 @@ def _curves(inner: Pruner, tokens: VisualTokens, order: Int[Tensor, "b k"], meas
             places = torch.cat([tokens.grid.times(torch.float64)[:, None], places], dim=1)
         points = places.expand(tokens.batch, -1, -1)
     else:
-        space = getattr(inner, "space", None)
-        embedding = (space if isinstance(space, JointSpace) else JointSpace()).embed(tokens)
+        found = getattr(inner, "space", None)
+        space = found if isinstance(found, JointSpace) else JointSpace()
+        embedding = space.embed(tokens)
         points = embedding.features if measure == "feature" else embedding.points
         if measure == "absolute":
             # Tokens that do not differ (v = 0, lambda = 1) have the place part of the formula alone.
             flat = embedding.feature_std < EPSILON
-            scale = torch.where(flat, 1.0 / max(grid_spread(tokens.grid), EPSILON), embedding.feature_std)
+            scale = torch.where(flat, space.tau / max(grid_spread(tokens.grid), EPSILON), embedding.feature_std)
             points = points * scale[:, None, None]
     rows = zip(points, order.to(points.device), strict=True)
     return [prefix_radii(row, picked).tolist() for row, picked in rows]
