@@ -237,6 +237,9 @@ def test_only_tome_acts_inside_the_tower(model):
     for options, given in (({"pruner": EVTP(keep_ratio=0.3)}, r"evtp\(keep_ratio=0.3\)"), ({}, "no pruner")):
         with pytest.raises(InputError, match=f"inside_encoder with {given}; expected tome"):
             segment(model, clip_of(1), INSTRUCTIONS[0], site="inside_encoder", **options)
+    by_features = ToMe(keep_ratio=0.3, metric="features")
+    with pytest.raises(InputError, match=r"metric='features'.*expected metric='keys'"):
+        segment(model, clip_of(1), INSTRUCTIONS[0], site="inside_encoder", pruner=by_features)
 
 
 def test_guidance_before_the_projector_is_refused(model):

@@ -60,6 +60,10 @@ class SegmentOptions:
         if self.site == "inside_encoder" and not isinstance(self.pruner, ToMe):
             given = "no pruner" if self.pruner is None else self.pruner.spec()
             raise InputError(f"site inside_encoder with {given}; expected tome, the one that merges layer by layer")
+        if self.site == "inside_encoder" and isinstance(self.pruner, ToMe) and self.pruner.metric != "keys":
+            raise InputError(
+                f"site inside_encoder with {self.pruner.spec()}; expected metric='keys': layers match by their keys"
+            )
         if "guidance" in self.language_cues and self.site != "after_projector":
             raise InputError(
                 f"{self.pruner.spec() if self.pruner else ''} is steered by the instruction's embedding, which has the "
