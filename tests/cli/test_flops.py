@@ -70,6 +70,7 @@ def test_amdahl_shows_shares_and_what_pruning_saves_at_most(run):
     assert "refyoutube, exact as released" in outcome.out
     assert "saved at 729" not in outcome.out
     assert "if they were free" in outcome.out
+    assert "-0.0%" not in outcome.out
     assert max(len(line) for line in outcome.out.splitlines()) <= 120
     alone = run("flops", "--amdahl", "--mode", "exact", "--dataset", "refcoco", "--visual-tokens", "729", "--json")
     assert json.loads(alone.out)["amdahl"][0]["speedups"] == [1.0]

@@ -272,7 +272,8 @@ def _share_table(view: Amdahl) -> Table:
     for name in ("share", "pruned", *(f"saved at {kept}" for kept in view.budgets)):
         table.add_column(name, justify="right")
     for stage in view.stages:
-        saved = (f"{share:.1%}" for share in stage.saved)
+        # Selection costs a little more than nothing, which is no negative zero.
+        saved = (f"{round(share, 3) + 0.0:.1%}" for share in stage.saved)
         table.add_row(stage.stage, f"{stage.share:.1%}", "yes" if stage.pruned else "no", *saved)
     table.add_row("speed-up", "", "", *(f"x{speedup:.2f}" for speedup in view.speedups), style="bold")
     return table
