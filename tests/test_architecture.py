@@ -39,6 +39,7 @@ def test_layers_are_kept():
         "import leanseg.data.scenes",
         "import leanseg.costs; leanseg.costs.instructseg('refcoco', keep_ratio=0.2, mode='exact')",
         "import leanseg.models.presets",
+        "from leanseg.metrics import GIoU, JF, boundary_f, protocols; protocols.evaluate_davis; protocols.ReVOS",
     ],
 )
 def test_import_draws_no_heavy_package(statement):
@@ -62,6 +63,8 @@ def test_names_that_outside_code_imports_need_no_other_import():
         "core.kcenter.select",
         "pruner",
         "metrics.jaccard",
+        "metrics.boundary_f",
+        "metrics.protocols.Davis",
         "metrics.GIoU().update",
         "metrics.CIoU().merge",
         "models.InstructSegConfig",

@@ -32,7 +32,7 @@ def boundary_f(
     F = 1 (also a full and an empty one: J is 0 there), one with and one without have F = 0.
 
     Masks (..., H, W), any whole number but 0 is inside. Returns a float for one pair of masks, else float64 (...).
-    Same as F of the DAVIS 2017 evaluation, digit by digit. Cost: O(r H W / 64), about a tenth of the reference's time.
+    Same as F of the DAVIS 2017 evaluation, digit by digit. Cost: O(r H W / 64) at most (docs/metrics.md).
 
     >>> boundary_f([[0, 1, 1, 0]], [[0, 0, 1, 0]], tolerance=1)
     1.0
