@@ -17,3 +17,10 @@ def test_every_name_is_there():
     assert metrics.coverage.coverage and metrics.significance.Interval is metrics.Interval
     with pytest.raises(AttributeError, match="has no attribute 'iou'"):
         _ = metrics.iou
+
+
+def test_every_protocol_is_there():
+    assert dir(metrics.protocols) == sorted(metrics.protocols.__all__)
+    assert all(getattr(metrics.protocols, name) is not None for name in metrics.protocols.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'davis2016'"):
+        _ = metrics.protocols.davis2016

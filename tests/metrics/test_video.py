@@ -1,3 +1,4 @@
+import inspect
 import json
 import math
 
@@ -9,6 +10,7 @@ from tests.metrics.golden import expected_of, golden
 
 from leanseg.errors import InputError
 from leanseg.metrics import JF, boundary_f, jaccard, sequence_statistics
+from leanseg.metrics.protocols import Davis
 from leanseg.metrics.result import Result
 
 
@@ -143,6 +145,8 @@ def test_what_is_no_clip_of_masks_is_refused(arguments, message):
 def test_other_misuse_is_refused():
     with pytest.raises(InputError, match="JF has seen no sample; call update first"):
         JF().compute()
+    with pytest.raises(InputError, match="cannot merge Davis into JF"):
+        inspect.unwrap(JF.merge)(JF(), Davis())
     with pytest.raises(InputError, match=r"cannot merge a JF with options {'tolerance': 1.0} into one with"):
         JF().merge(JF(tolerance=1.0))
 

@@ -196,6 +196,17 @@ def test_a_tree_is_scored_in_the_order_of_its_list(tree):
     assert list(evaluate_davis(*tree, subset=["cat"]).samples) == ["cat_1", "cat_2", "cat_3"]
 
 
+def test_the_tables_have_the_columns_of_the_reference(tree, tmp_path):
+    found = evaluate_davis(*tree)
+    write_davis_csv(found, tmp_path / "tables", subset="mine", digits=5)
+    over = (tmp_path / "tables/global_results-mine.csv").read_text().splitlines()
+    assert over[0] == "J&F-Mean,J-Mean,J-Recall,J-Decay,F-Mean,F-Recall,F-Decay"
+    assert over[1].split(",")[:2] == [f"{found.scores[name]:.5f}" for name in ("J&F", "J")]
+    rows = (tmp_path / "tables/per-sequence_results-mine.csv").read_text().splitlines()
+    assert rows[0] == "Sequence,J-Mean,F-Mean" and len(rows) == 7
+    assert rows[1] == f"dog_1,{found.samples['dog_1']['J']:.5f},{found.samples['dog_1']['F']:.5f}"
+
+
 def test_the_metric_that_gives_the_rules_is_left_as_it_was(tree):
     metric = Davis(matching="id")
     assert evaluate_davis(*tree, metric).protocol["matching"] == "id" and metric.state["samples"] == {}

@@ -62,10 +62,10 @@ def _tasks(sizes: Sizes) -> Iterator[tuple[str, Ways]]:
         for name, dilate in published.dilations().items():
             ways[f"public way, {name}"] = partial(_public_pair, gt, pred, dilate)
         yield f"J and F of one pair, {what}, {size}", ways
-    gt, pred = label_maps(sizes, sizes.objects, 0), label_maps(sizes, sizes.proposals, 5)
-    ways = {OURS: partial(_assigned, gt, pred)}
+    truth, guess = label_maps(sizes, sizes.objects, 0), label_maps(sizes, sizes.proposals, 5)
+    ways = {OURS: partial(_assigned, truth, guess)}
     for name, dilate in list(published.dilations().items())[:1]:
-        ways[f"public way, {name}"] = partial(_public_assigned, gt, pred, sizes, dilate)
+        ways[f"public way, {name}"] = partial(_public_assigned, truth, guess, sizes, dilate)
     task = f"unsupervised DAVIS, {sizes.proposals} proposals x {sizes.objects} objects x {sizes.frames} frames, {size}"
     yield task, ways
 
