@@ -27,9 +27,9 @@ class SCOPE(Pruner):
     float64 inside; cosines that agree to ten decimals are equal, scores that differ by less than 1e-12 of the first
     one are a tie and go to the lowest index, also when nothing is left to cover.
 
-    Differs from the paper: attention is what each token receives from all others, not from a class token, which SigLIP
-    lacks. The paper's code and this one begin with a coverage of 0, so that opposite features (negative cosine) are
-    never covered.
+    Differs from the paper: models give what each token receives from all others, because SigLIP has no class token;
+    give a class token's attention as `VisualTokens(attention=...)` for the published rule. The paper's code and this
+    one begin with a coverage of 0, so that opposite features (negative cosine) are never covered.
     """
 
     name: ClassVar[str] = "scope"

@@ -28,8 +28,9 @@ class VisionZip(Pruner):
     `contextual_rule`: "published" is that sum, of about twice the norm of other tokens; "average" is the mean of target
     and assigned. `owner`: a dominant token stands for itself, a contextual one for all that were assigned to it.
 
-    Differs from the paper: attention is the mean over heads and queries that a token receives in the last used layer,
-    as SigLIP has no class token whose attention could be taken; the split rule is ours, of the published ratio.
+    Differs from the paper: models give the attention that a token receives on average, over heads and queries, in the
+    last used layer, because SigLIP has no class token; for the published rule give a class token's attention instead:
+    `VisualTokens(attention=...)` (`class_scores` makes it of a map). The split rule is ours, of the published ratio.
 
     Differs from the reference: slots are in raster order, where the reference appends contextual tokens after the
     dominant ones; ties go to the lowest index; means are not rounded to bfloat16, as the public port to SigLIP does

@@ -29,8 +29,9 @@ class VisPruner(Pruner):
     1e-6, or matrix products that round differently, change up to half of the kept set (Jaccard 0.40 at 146 of 729).
     It is deterministic on one machine; expect other tokens on another.
 
-    Differs from the paper: attention is the mean over heads and queries that a token receives in the last used layer,
-    as SigLIP has no class token whose attention could be taken.
+    Differs from the paper: models give the attention that a token receives on average, over heads and queries, in the
+    last used layer, because SigLIP has no class token; for the published rule give a class token's attention instead:
+    `VisualTokens(attention=...)`.
 
     Differs from the reference: an odd count alternates as well, A being larger by one, and a round drops no more than A
     holds (the reference stops with an error, at 73 and 36 of 729 for instance; elsewhere the result is the same);
