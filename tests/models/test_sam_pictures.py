@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.models.vltp_golden import config, exactly, io, near
+from tests.models.vltp_golden import CHAIN_TOLERANCE, config, exactly, io, near
 
 from leanseg.errors import InputError
 from leanseg.models.sam.pictures import fill_up, full_masks, normalised, sam_pixels, scaled_size
@@ -32,7 +32,7 @@ def test_as_released(folder: Path, case: str):
     if case == "preprocessed":
         raw = stored["raw_image"]
         filled = fill_up(normalised(raw, *_constants(raw, stored[case])), stored[case].shape[-1])
-        return near(filled, stored[case])
+        return near(filled, stored[case], CHAIN_TOLERANCE)  # values are up to 2000, and the constants recovered
     height, width, out_height, out_width = (int(side) for side in re.findall(r"\d+", case))
     size = int(re.search(r"image_size (\d+)", config(folder)["source"])[1])
     full = full_masks(stored["low_res"], valid_size=(height, width), output_size=(out_height, out_width), size=size)

@@ -1,6 +1,6 @@
 import inspect
 import pickle
-from dataclasses import FrozenInstanceError, dataclass
+from dataclasses import FrozenInstanceError, dataclass, field
 from typing import ClassVar
 
 import pytest
@@ -264,3 +264,22 @@ def test_a_file_may_postpone_its_annotations(tmp_path):
     assert made.cues == ("attention",) and isinstance(made.power, float) and isinstance(made.keep_ratio, float)
     with pytest.raises(SpecError, match=r"inner of .*Late is 3; it must be a pruner"):
         pruner(f"{path}:Late(keep_ratio=0.5, inner=3)")
+
+
+def test_a_count_that_the_caller_resolved_is_kept_exactly():
+    given = tokens(batch=2)
+    assert Random(keep_ratio=0.5).at(given, 7).k == 7
+    assert Random(keep_ratio=0.5).at(given, 20).k == 20
+    with pytest.raises(SelectionError, match="expected"):
+        Returns(keep_ratio=0.5, result=Random(keep_ratio=0.5)(given)).at(given, 7)
+    with pytest.raises(TokensError, match="needs attention and guidance"):
+        Guided(keep_ratio=0.5).at(given, 7)
+
+
+def test_a_field_without_text_is_no_part_of_the_spec():
+    @dataclass(frozen=True, kw_only=True)
+    class Holds(KCenter):
+        name: ClassVar[str] = "holds"
+        module: object = field(repr=False)
+
+    assert Holds(keep_ratio=0.5, module=print).spec() == "holds(keep_ratio=0.5)"

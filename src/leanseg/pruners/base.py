@@ -79,6 +79,22 @@ class Pruner(ABC):
     @final
     def __call__(self, tokens: VisualTokens) -> Selection:
         """Resolve the count, check the cues, select, and verify what was selected."""
+        self.check_tokens(tokens)
+        return self.at(tokens, self.count(tokens.n_tokens))
+
+    @final
+    def at(self, tokens: VisualTokens, k: int) -> Selection:
+        """Do the same for a count that the caller has resolved, as a stage does, which counts what is dropped."""
+        self.check_tokens(tokens)
+        if k >= tokens.n_tokens:
+            return Selection.identity(tokens.batch, tokens.n_tokens, tokens.features.device)
+        selection = self.select(tokens, k)
+        self._verify(selection, tokens, k)
+        return selection
+
+    @final
+    def check_tokens(self, tokens: object) -> None:
+        """Raise `TokensError` if a cue is missing, or a clip method got a batch of frames."""
         if not isinstance(tokens, VisualTokens):
             raise TokensError(f"a pruner takes VisualTokens(features=..., grid=...), not {type(tokens).__name__}")
         missing = [cue for cue in self.cues if getattr(tokens, cue) is None]
@@ -90,12 +106,6 @@ class Pruner(ABC):
             )
         if self.scope == "clip" and tokens.batch != 1:
             raise TokensError(f"{self.spec()} takes a clip as one joint row; got a batch of {tokens.batch} frames")
-        k = self.count(tokens.n_tokens)
-        if k >= tokens.n_tokens:
-            return Selection.identity(tokens.batch, tokens.n_tokens, tokens.features.device)
-        selection = self.select(tokens, k)
-        self._verify(selection, tokens, k)
-        return selection
 
     def _verify(self, selection: object, tokens: VisualTokens, k: int) -> None:
         if not isinstance(selection, Selection):
@@ -111,6 +121,8 @@ class Pruner(ABC):
     def spec(self) -> str:
         """Return the one-line spec string that makes this pruner again: fields that differ from their defaults.
 
+        A field declared with `repr=False`, such as a learned module, has no text and is left out.
+
         >>> from leanseg.pruners import EVTP
         >>> EVTP(keep_ratio=0.2, tau=2.0).spec()
         'evtp(keep_ratio=0.2, tau=2.0)'
@@ -118,6 +130,8 @@ class Pruner(ABC):
         parts = []
         for field in fields(self):
             value = getattr(self, field.name)
+            if not field.repr:
+                continue
             if field.default is MISSING or value != field.default:
                 parts.append(f"{field.name}={value.spec() if isinstance(value, Pruner) else repr(value)}")
         name = self.name or type(self).__name__
@@ -137,7 +151,11 @@ class ScorePruner(Pruner):
     @final
     def select(self, tokens: VisualTokens, k: int) -> Selection:
         """Keep the `k` highest scores of each row."""
-        scores = self.score(tokens)
+        return self.best(self.score(tokens), tokens, k)
+
+    @final
+    def best(self, scores: Float[Tensor, "b n"], tokens: VisualTokens, k: int) -> Selection:
+        """Keep the `k` highest of scores that were made of `tokens`; refuse scores of another shape, NaN, infinity."""
         if tuple(scores.shape) != (tokens.batch, tokens.n_tokens):
             raise SelectionError(
                 f"{self.spec()} scored {tuple(scores.shape)}; expected {(tokens.batch, tokens.n_tokens)}"
