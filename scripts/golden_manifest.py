@@ -15,7 +15,7 @@ GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"
 MANIFEST = "MANIFEST.json"
 # A folder's origin; the longest prefix that fits decides, and a fixture below none of them is an error.
 ORIGINS = {
-    # Tiny sets of our own drawings in the published layouts, counted by hand; the converted one by its public converter.
+    # Tiny sets of our own drawings in the published layouts, counted by hand; the converted one by its converter.
     "datasets/": "definition",
     "datasets/ref-davis_converted/": "reference",
     "evtp/": "definition",
