@@ -1,6 +1,6 @@
 """What a model costs before anything is run: multiply-adds by part, in pure Python and without torch.
 
-A second model is one more file of counts and one more function in `estimate`.
+`instructseg` counts a whole answer, `sam` VLTP's image encoder. A further model is one more function here.
 """
 
 from leanseg.costs.amdahl import Amdahl, amdahl
@@ -9,6 +9,8 @@ from leanseg.costs.datasets import DATASETS
 from leanseg.costs.estimate import MODES, instructseg
 from leanseg.costs.profile import UNIFORM, Profile, read_profile
 from leanseg.costs.readings import ExactReadings, PaperReadings
+from leanseg.costs.sam import SamCost, sam
+from leanseg.costs.sam_exact import SamSizes
 from leanseg.costs.sizes import Sizes
 
 __all__ = [
@@ -21,8 +23,11 @@ __all__ = [
     "ExactReadings",
     "PaperReadings",
     "Profile",
+    "SamCost",
+    "SamSizes",
     "Sizes",
     "amdahl",
     "instructseg",
     "read_profile",
+    "sam",
 ]

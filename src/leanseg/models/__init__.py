@@ -9,14 +9,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from leanseg.models.instructseg import InstructSeg, InstructSegConfig
     from leanseg.models.presets import PRESETS
+    from leanseg.models.sam.config import SamConfig
+    from leanseg.models.sam.model import Sam
+    from leanseg.models.sam.weights import load_sam
+    from leanseg.models.vltp.staged_encoder import Stage, StagedEncoder
 
 _HOMES = {
     "PRESETS": "leanseg.models.presets",
     "InstructSeg": "leanseg.models.instructseg.model",
     "InstructSegConfig": "leanseg.models.instructseg.config",
+    "Sam": "leanseg.models.sam.model",
+    "SamConfig": "leanseg.models.sam.config",
+    "Stage": "leanseg.models.vltp.staged_encoder",
+    "StagedEncoder": "leanseg.models.vltp.staged_encoder",
+    "load_sam": "leanseg.models.sam.weights",
 }
 
-__all__ = ["PRESETS", "InstructSeg", "InstructSegConfig"]
+__all__ = [
+    "PRESETS",
+    "InstructSeg",
+    "InstructSegConfig",
+    "Sam",
+    "SamConfig",
+    "Stage",
+    "StagedEncoder",
+    "load_sam",
+]
 
 
 def __getattr__(name: str) -> Any:
