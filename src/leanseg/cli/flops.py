@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from leanseg.cli import flops_vltp
 from leanseg.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 EPILOG = (
     "Examples: leanseg flops --dataset refcoco --dataset revos --mode exact | "
     "leanseg flops --amdahl --mode exact --as-released | "
+    "leanseg flops --model vltp --stage 16:0.2 --stage 24:0.2 | "
     "leanseg flops --amdahl --preset nano --mode exact --profile out/picture/result.json"
 )
 MODES = ("paper", "exact", "both")
@@ -58,6 +60,11 @@ _Selection = Annotated[str | None, typer.Option(help="exact: evtp (default), or 
 _Asked = Annotated[int | None, typer.Option(help="exact: instructions that share a frame. (default: 1)")]
 _TextTokens = Annotated[int | None, typer.Option(help="exact: of the instruction. (default: the data set's)")]
 _Template = Annotated[int | None, typer.Option(help="exact: around the instruction. (default: 69; clips 80)")]
+_Model = Annotated[str, typer.Option(help="instructseg (an answer) or vltp (SAM's image encoder with stages).")]
+_Size = Annotated[str | None, typer.Option(help="vltp: SAM's size, b, l or h. (default: h)")]
+_Stage = Annotated[
+    list[str] | None, typer.Option(help="vltp: AFTER_BLOCK:KEEP_RATIO; repeat. (default: 16:0.2 24:0.2)")
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON (docs/cli.md) instead of tables.")]
 
 
@@ -83,6 +90,7 @@ class Request:
 
 
 def flops(
+    model: _Model = "instructseg",
     mode: _Mode = "both",
     dataset: _DataSet = None,
     visual_tokens: _Tokens = None,
@@ -104,9 +112,11 @@ def flops(
     instructions: _Asked = None,
     text_tokens: _TextTokens = None,
     template_tokens: _Template = None,
+    size: _Size = None,
+    stage: _Stage = None,
     as_json: _Json = False,
 ) -> None:
-    """Count multiply-adds of InstructSeg's answers, all tokens and pruned; nothing is run or downloaded."""
+    """Count multiply-adds of answers, all tokens and pruned; nothing is run or downloaded."""
     paper = {
         "seq_reading": seq_reading, "teff": teff, "vision_times_frames": vision_times_frames,
         "temporal_on_images": temporal_on_images, "prune_reading": prune_reading, "prune_at_full": prune_at_full,
@@ -116,6 +126,9 @@ def flops(
         "cached": False if as_released else None, "site": site, "selection": selection, "instructions": instructions,
         "text_tokens": text_tokens, "template_tokens": template_tokens, "sizes": preset,
     }  # fmt: skip
+    inputs = {"dataset": dataset, "visual_tokens": visual_tokens, "keep_ratio": keep_ratio, "amdahl": amdahl or None}
+    if flops_vltp.check_model(model, size, stage, {**inputs, "profile": profile, "plot": plot, **paper, **exact}):
+        return flops_vltp.run(_modes(mode), mode == "both", size, stage, as_json=as_json)
     request = Request(
         modes=_modes(mode),
         datasets=_datasets(dataset, amdahl),
