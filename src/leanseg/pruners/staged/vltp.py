@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from leanseg.core import Grid, VisualTokens, keep_count
 from leanseg.errors import SpecError
@@ -48,6 +48,5 @@ class LearnedPruner(ScorePruner):
 
     def score(self, tokens: VisualTokens) -> Float[Tensor, "b n"]:
         """Return the scorer's logits in float32."""
-        if tokens.guidance is None:
-            raise SpecError("no guidance; `check_tokens` should have been called before")
-        return self.scorer(tokens.features, tokens.grid, tokens.guidance).float()
+        self.check_tokens(tokens)
+        return self.scorer(tokens.features, tokens.grid, cast(Tensor, tokens.guidance)).float()
