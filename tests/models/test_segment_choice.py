@@ -1,5 +1,6 @@
 """What a pruner may ask of the runtime: cues, the frames of a window together, a say of the instruction, kept mass."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ from leanseg.models.instructseg.postprocess import full_postprocess, reference_f
 from leanseg.models.instructseg.preprocess import mask_pixels, siglip_pixels
 from leanseg.models.instructseg.prompt import build_prompt
 from leanseg.models.instructseg.segment import segment
+from leanseg.models.instructseg.stages import StageTimer
 from leanseg.pruners import EVTP, KCenter, Pruner, ScorePruner, ToMe
 
 SIDE = 4
@@ -309,3 +311,37 @@ def test_a_token_that_stands_for_equal_ones_draws_their_attention():
     torch.testing.assert_close(kept, full, atol=1e-6, rtol=1e-5)
     plain = read([first, second, text], [0, 1, 2], torch.ones(3, 3).tril().log()[None, None])
     assert (plain - full).abs().max() > 1e-3
+
+
+def test_merging_inside_the_tower_encodes_a_frame_once(model, monkeypatch):
+    runs = []
+    plain = type(model).encode_vision
+    monkeypatch.setattr(type(model), "encode_vision", lambda self, pixels: runs.append(1) or plain(self, pixels))
+    options = {"pruner": ToMe(keep_ratio=0.5), "site": "inside_encoder", "mass_preserving": True}
+    segment(model, clip_of(1), INSTRUCTIONS[0], coverage=False, **options)
+    assert runs == [], "who stands for whom is known from merging; only coverage needs the tokens before it"
+    segment(model, clip_of(1), INSTRUCTIONS[0], coverage=True, **options)
+    assert len(runs) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pruner": Asked(keep_ratio=0.3)},
+        {"pruner": ToMe(keep_ratio=0.5), "site": "inside_encoder"},
+        {"pruner": WholeClip(keep_ratio=0.3), "mass_preserving": True},
+    ],
+    ids=["language", "inside", "clip"],
+)
+def test_no_stage_is_timed_inside_another(model, monkeypatch, options):
+    running = []
+
+    @contextmanager
+    def stage(self, name):
+        assert not running, f"{name} is timed inside {running}, so that its seconds count twice"
+        running.append(name)
+        yield
+        running.pop()
+
+    monkeypatch.setattr(StageTimer, "stage", stage)
+    segment(model, clip_of(3), INSTRUCTIONS, **options)

@@ -163,16 +163,18 @@ class Frame:
         attention = encoded.attention if "attention" in options.tower_cues else None
         keys = encoded.keys if "keys" in options.tower_cues else None
         guidance = None
-        with run.timer.stage("select"):
-            if "attention" in options.language_cues:
-                attention = self._language_attention(instruction)
-            if "guidance" in options.language_cues:
+        if "attention" in options.language_cues:
+            tokens = self.projected[0]
+            with run.timer.stage("select"):
+                attention = self._language_attention(instruction, tokens)
+        if "guidance" in options.language_cues:
+            with run.timer.stage("select"):
                 guidance = run.model.embed(run.prompts[instruction].refer_ids).mean(dim=0, keepdim=True)
         return VisualTokens(features=features, grid=run.grid, attention=attention, keys=keys, guidance=guidance)
 
-    def _language_attention(self, instruction: int) -> Tensor:
+    def _language_attention(self, instruction: int, tokens: Tensor) -> Tensor:
         """What each token receives from the last one in an early layer that reads all of this frame, and only it."""
-        run, tokens = self.run, self.projected[0]
+        run = self.run
         prompt = run.prompts[instruction]
         temporal = run.model.temporal_tokens(tokens.unsqueeze(0), prompt.refer_ids)
         sequence = run.model.assemble(prompt, tokens, temporal)

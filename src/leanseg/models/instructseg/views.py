@@ -128,19 +128,29 @@ def window_views(pruner: Pruner, key: Frame, references: Sequence[Frame], instru
 
 
 def _finished(frame: Frame, instruction: int, selection: Selection) -> FrameTokens:
-    """Apply the selection, project what is left, and measure what was asked for."""
+    """Apply the selection, project what is left, and measure what was asked for.
+
+    The tokens before pruning exist already, unless they were merged inside the tower: then coverage alone needs them.
+    """
     run, options = frame.run, frame.run.options
-    with run.timer.stage("select"):
-        tokens = selection.features
-        if tokens is None:
-            tokens = selection.gather(frame.candidates(instruction).features)
-        log_sizes = None
-        if options.mass_preserving and selection.k:
-            log_sizes = with_owners(frame.candidates(instruction), selection).sizes[0].log()
+    tokens = selection.features
+    if tokens is None:
+        candidates = frame.candidates(instruction)
+        with run.timer.stage("select"):
+            tokens = selection.gather(candidates.features)
+    log_sizes = None
+    if options.mass_preserving and selection.k:
+        owned = selection
+        if selection.owner is None:
+            candidates = frame.candidates(instruction)
+            with run.timer.stage("select"):
+                owned = with_owners(candidates, selection)
+        log_sizes = owned.sizes[0].log()
     facts: dict[str, Any] = {}
     if options.coverage and selection.k:
+        candidates = frame.candidates(instruction)
         with run.timer.stage("coverage"):
-            facts = _coverage_facts(frame.candidates(instruction), selection)
+            facts = _coverage_facts(candidates, selection)
     if options.site != "after_projector":
         with run.timer.stage("project"):
             tokens = run.model.project(tokens)
