@@ -186,8 +186,7 @@ class Selection:
         # One slot more than K takes the dropped tokens, and is cut off.
         slots = torch.where(self.owner < 0, self.k, self.owner)
         sums = wide.new_zeros((self.batch, self.k + 1, *values.shape[2:])).scatter_add_(1, widened(slots, wide), wide)
-        counts = wide.new_zeros((self.batch, self.k + 1)).scatter_add_(1, slots, wide.new_ones(slots.shape))
-        means = sums[:, : self.k] / counts[:, : self.k].reshape(self.batch, self.k, *(1,) * (values.ndim - 2))
+        means = sums[:, : self.k] / self.sizes.reshape(self.batch, self.k, *(1,) * (values.ndim - 2))
         return means.to(values.dtype)
 
     def expand(self, kept: Shaped[Tensor, " b *rest"], *, fill: float = 0.0) -> Shaped[Tensor, " b *all"]:

@@ -80,12 +80,15 @@ class Pruner(ABC):
     def __call__(self, tokens: VisualTokens) -> Selection:
         """Resolve the count, check the cues, select, and verify what was selected."""
         self.check_tokens(tokens)
-        return self.at(tokens, self.count(tokens.n_tokens))
+        return self._selected(tokens, self.count(tokens.n_tokens))
 
     @final
     def at(self, tokens: VisualTokens, k: int) -> Selection:
         """Do the same for a count that the caller has resolved, as a stage does, which counts what is dropped."""
         self.check_tokens(tokens)
+        return self._selected(tokens, k)
+
+    def _selected(self, tokens: VisualTokens, k: int) -> Selection:
         if k >= tokens.n_tokens:
             return Selection.identity(tokens.batch, tokens.n_tokens, tokens.features.device)
         selection = self.select(tokens, k)
