@@ -7,6 +7,7 @@ computed.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from leanseg.cli.pruners import describe
@@ -59,41 +60,19 @@ def render_families(text: str) -> str:
     return _FAMILIES_BLOCK.sub(lambda match: f"{match[1]}{family_table()}\n{match[3]}", text)
 
 
-def update_families() -> bool:
-    """Rewrite the page on `attach` if it differs; return whether it did."""
-    text = ATTACH_PAGE.read_text(encoding="utf-8")
-    rendered = render_families(text)
+def update(page: Path, render: Callable[[str], str]) -> bool:
+    """Rewrite a page if what `render` makes of it differs; return whether it did."""
+    text = page.read_text(encoding="utf-8")
+    rendered = render(text)
     if rendered != text:
-        ATTACH_PAGE.write_text(rendered, encoding="utf-8")
-    return rendered != text
-
-
-def update_pruners() -> bool:
-    """Rewrite the pruners' page if it differs; return whether it did."""
-    text = PRUNERS_PAGE.read_text(encoding="utf-8")
-    rendered = render_pruners(text)
-    if rendered != text:
-        PRUNERS_PAGE.write_text(rendered, encoding="utf-8")
-    return rendered != text
-
-
-def update_costs() -> bool:
-    """Rewrite the costs' page if it differs; return whether it did."""
-    text = COSTS_PAGE.read_text(encoding="utf-8")
-    rendered = report.render(text)
-    if rendered != text:
-        COSTS_PAGE.write_text(rendered, encoding="utf-8")
+        page.write_text(rendered, encoding="utf-8")
     return rendered != text
 
 
 def main() -> None:
-    if update_costs():
-        print(f"updated {COSTS_PAGE.relative_to(ROOT)}")
-    if update_families():
-        print(f"updated {ATTACH_PAGE.relative_to(ROOT)}")
-    if update_pruners():
-        print(f"updated {PRUNERS_PAGE.relative_to(ROOT)}")
-    for path in update_documents(documents(), ROOT):
+    pages = {COSTS_PAGE: report.render, ATTACH_PAGE: render_families, PRUNERS_PAGE: render_pruners}
+    changed = [page for page, render in pages.items() if update(page, render)]
+    for path in [*changed, *update_documents(documents(), ROOT)]:
         print(f"updated {path.relative_to(ROOT)}")
 
 

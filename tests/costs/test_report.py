@@ -75,9 +75,9 @@ def test_the_script_fills_the_page(tmp_path, monkeypatch):
     page = tmp_path / "costs.md"
     page.write_text("<!-- costs: paper -->\nold\n<!-- /costs -->\n", encoding="utf-8")
     monkeypatch.setattr(script, "COSTS_PAGE", page)
-    assert script.update_costs()
+    assert script.update(script.COSTS_PAGE, report.render)
     assert "| RefCOCO | 15 | 2.5599 |" in page.read_text(encoding="utf-8")
-    assert not script.update_costs()
+    assert not script.update(script.COSTS_PAGE, report.render)
 
 
 def test_costs_are_drawn(tmp_path):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from leanseg.core.budget import check_ratio, keep_count
-from leanseg.costs.cost import UNIT
+from leanseg.costs.cost import Counts
 from leanseg.costs.sam_exact import POLICIES, SamSizes, encoder
 from leanseg.errors import BudgetError, InputError, unknown_name
 
@@ -20,30 +20,13 @@ DEFAULT_KEEP = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamCost:
+class SamCost(Counts):
     """Multiply-adds of the image encoder for one picture and one instruction; `counts` holds (part, multiply-adds)."""
 
     size: str
     mode: str
     stages: tuple[tuple[int, float], ...]
-    counts: tuple[tuple[str, float], ...]
-    readings: tuple[tuple[str, Any], ...] = ()
     model: str = "sam"
-
-    @property
-    def parts(self) -> dict[str, float]:
-        """Part -> 1e12 multiply-adds."""
-        return {name: count / UNIT for name, count in self.counts}
-
-    @property
-    def total(self) -> float:
-        """All parts, in 1e12 multiply-adds, in every mode."""
-        return sum(count for _, count in self.counts) / UNIT
-
-    @property
-    def flops(self) -> float:
-        """The same in 1e12 floating-point operations: a multiply-add is two."""
-        return 2 * self.total
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data; every figure but `flops` is in 1e12 multiply-adds."""
