@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from leanseg.errors import InputError
 from leanseg.models.sam.config import SamConfig
 from leanseg.models.sam.layers import EPSILON, neck
-from leanseg.shapes import Float
+from leanseg.shapes import Bool, Float
 
 
 class PatchEmbedding(nn.Module):
@@ -34,7 +34,8 @@ class RelativeAttention(nn.Module):
     """Self-attention over a map, with a bias from the rows and columns between two tokens.
 
     softmax(q k^T / sqrt(head size) + q . R_h[row_i - row_j] + q . R_w[column_i - column_j]): the last two with the
-    unscaled q, and tables R that all heads share. `side`: of the maps for which the tables are made.
+    unscaled q, and tables R that all heads share. `side`: of the maps for which the tables are made. `seen`: the tokens
+    that the others attend to, None = all; each attends to itself.
     """
 
     def __init__(self, *, width: int, heads: int, side: int) -> None:
@@ -45,7 +46,9 @@ class RelativeAttention(nn.Module):
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
 
-    def forward(self, features: Float[Tensor, "b h w d"]) -> Float[Tensor, "b h w d"]:
+    def forward(
+        self, features: Float[Tensor, "b h w d"], seen: Bool[Tensor, "b h w"] | None = None
+    ) -> Float[Tensor, "b h w d"]:
         height, width = features.shape[1:3]
         # (B, h*w, 3*D) -> three of (B, heads, h*w, head size)
         parts = self.qkv(features).flatten(1, 2).unflatten(2, (3, self.heads, -1))
@@ -55,6 +58,9 @@ class RelativeAttention(nn.Module):
         by_row = torch.einsum("bnhwc,hkc->bnhwk", placed, rows)
         by_column = torch.einsum("bnhwc,wkc->bnhwk", placed, columns)
         bias = (by_row[..., None] + by_column[..., None, :]).flatten(4, 5).flatten(2, 3)
+        if seen is not None:
+            itself = torch.eye(height * width, dtype=torch.bool, device=seen.device)
+            bias = bias.masked_fill(~(seen.flatten(1)[:, None, :] | itself)[:, None], -torch.inf)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
         return cast(Tensor, self.proj(attended.transpose(1, 2).reshape(features.shape)))
 
@@ -85,7 +91,10 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """A transformer block on a map of tokens; `window` 0 = it attends to the whole map, of side `side`."""
+    """A transformer block on a map of tokens; `window` 0 = it attends to the whole map, of side `side`.
+
+    `seen`: the tokens that the others attend to, None = all; a window's filling is seen always.
+    """
 
     def __init__(self, *, width: int, heads: int, hidden: int, window: int, side: int) -> None:
         super().__init__()
@@ -95,14 +104,18 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=EPSILON)
         self.mlp = FeedForward(width, hidden)
 
-    def forward(self, tokens: Float[Tensor, "b h w d"]) -> Float[Tensor, "b h w d"]:
+    def forward(
+        self, tokens: Float[Tensor, "b h w d"], seen: Bool[Tensor, "b h w"] | None = None
+    ) -> Float[Tensor, "b h w d"]:
         height, width = tokens.shape[1:3]
         normed = self.norm1(tokens)
         if self.window:
-            seen = from_windows(self.attn(to_windows(normed, self.window)), self.window, height, width)
+            if seen is not None:
+                seen = ~to_windows((~seen)[..., None].float(), self.window)[..., 0].bool()
+            attended = from_windows(self.attn(to_windows(normed, self.window), seen), self.window, height, width)
         else:
-            seen = self.attn(normed)
-        tokens = tokens + seen
+            attended = self.attn(normed, seen)
+        tokens = tokens + attended
         return cast(Tensor, tokens + self.mlp(self.norm2(tokens)))
 
 

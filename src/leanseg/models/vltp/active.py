@@ -7,14 +7,14 @@ that sees the whole picture is one with a single window. Places decide the relat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from leanseg.core import Grid, Selection
+from leanseg.core import Grid
 from leanseg.models.sam.image_encoder import Block, RelativeAttention
 from leanseg.shapes import Bool, Float, Int
 
@@ -48,13 +48,16 @@ class WindowLayout:
     frozen: Int[Tensor, " f"]
 
     @classmethod
-    def of(cls, selection: Selection, grid: Grid, window: int, *, policy: str, by_count: bool) -> WindowLayout:
+    def of(
+        cls, kept: Bool[Tensor, "b n"], grid: Grid, window: int, *, policy: str = "drop", by_count: bool
+    ) -> WindowLayout:
         """Lay out the windows of side `window`, 0 = the whole picture. `by_count`: one group per occupancy, no filling.
 
-        Rows of the key table: the A kept tokens, then one of zeros, then `frozen`.
+        Pictures may keep different numbers, and none. Rows of the key table: the A kept tokens, then one of zeros, then
+        `frozen`.
         """
         height, width = (window, window) if window else (grid.height, grid.width)
-        n_kept, kept = selection.batch * selection.k, selection.mask()
+        n_kept = int(kept.sum())
         numbers = torch.arange(kept.numel(), device=kept.device).view(kept.shape)
         rows = torch.full_like(numbers, n_kept if policy == "zero_kv" else NOBODY)
         rows[kept] = numbers.flatten()[:n_kept]
@@ -117,6 +120,30 @@ def run_block(
     """Run a block on the kept tokens; `frozen` are the features of the layout's frozen keys."""
     kept = kept + _attend(block.attn, block.norm1(kept), layout, block.norm1(frozen))
     return kept + block.mlp(block.norm2(kept))
+
+
+def run_blocks(
+    blocks: Sequence[Block], tokens: Float[Tensor, "b h w d"], kept: Bool[Tensor, "b n"]
+) -> Float[Tensor, "b h w d"]:
+    """Run blocks on the kept tokens, however many of each picture; the others stay as they are and nobody sees them.
+
+    Where all are kept, the blocks run as they are, bit for bit.
+    """
+    if bool(kept.all()):
+        for block in blocks:
+            tokens = block(tokens)
+        return tokens
+    if not len(blocks) or not bool(kept.any()):
+        return tokens
+    grid, flat, places = Grid(*tokens.shape[1:3]), tokens.flatten(0, 2), kept.flatten().nonzero()[:, 0]
+    layouts = {
+        window: WindowLayout.of(kept, grid, window, by_count=tokens.device.type == "cpu")
+        for window in {block.window for block in blocks}
+    }
+    rows, nothing = flat[places], flat[:0]
+    for block in blocks:
+        rows = run_block(block, rows, layouts[block.window], nothing)
+    return flat.index_copy(0, places, rows).view(tokens.shape)
 
 
 def _attend(attention: RelativeAttention, kept: Tensor, layout: WindowLayout, frozen: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from leanseg.errors import InputError, SpecError, TokensError, unknown_name
 from leanseg.models.sam.image_encoder import Block, ImageEncoder
 from leanseg.models.vltp.active import POLICIES, WindowLayout, run_block
 from leanseg.pruners.base import Pruner, ScorePruner
-from leanseg.shapes import Float, Int
+from leanseg.shapes import Bool, Float, Int
 
 # Several [SEG] of one picture: one pass each, or one pass that keeps what any of them wants.
 SEVERAL = ("per_prompt", "union")
@@ -66,11 +66,13 @@ class StagedOutput:
     """Image embeddings (R, C, h, w); the selection, and of scoring methods the logits (R, N), of each stage.
 
     The logits carry gradients to the scorer (not to the tokens); the selections, and thus the embeddings, do not.
+    `kept`: for each block the tokens that it ran on, which is what the answer cost.
     """
 
     embeddings: Float[Tensor, "r c h w"]
     selections: tuple[Selection, ...]
     logits: tuple[Tensor | None, ...]
+    kept: tuple[Bool[Tensor, "r n"], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ class StagedEncoder:
         tokens, rows = state.tokens, None
         if guidance is not None:
             guidance = guidance.to(tokens.device)
-            rows = _owners(guidance, owner, tokens.shape[0])
+            rows = owners(guidance, owner, tokens.shape[0])
             if not len(rows):
                 return StagedOutput(self._finish(tokens[:0]), (), ())
             if several == "per_prompt":
@@ -190,6 +192,8 @@ class StagedEncoder:
         stages = {stage.after_block: stage for stage in self.stages}
         active: _Active | None = None
         selections, logits = [], []
+        mask = torch.ones(tokens.flatten(1, 2).shape[:2], dtype=torch.bool, device=tokens.device)
+        kept = [mask] * self.first_stage
         for index in range(self.first_stage, len(self.blocks)):
             if index in stages:
                 tokens = _merged(tokens, active)
@@ -197,13 +201,15 @@ class StagedEncoder:
                 selections.append(selection)
                 logits.append(scored)
                 active = self._activate(tokens, selection, self.blocks[index:])
+                mask = selection.mask()
+            kept.append(mask)
             block = self.blocks[index]
             if active is None:
                 tokens = block(tokens)
             else:
-                kept = run_block(block, active.rows, *active.layouts[block.window])
-                active = _Active(active.selection, kept, active.layouts)
-        return StagedOutput(self._finish(_merged(tokens, active)), tuple(selections), tuple(logits))
+                changed = run_block(block, active.rows, *active.layouts[block.window])
+                active = _Active(active.selection, changed, active.layouts)
+        return StagedOutput(self._finish(_merged(tokens, active)), tuple(selections), tuple(logits), tuple(kept))
 
     def _finish(self, tokens: Tensor) -> Tensor:
         return tokens.permute(0, 3, 1, 2) if self._neck is None else self._neck(tokens)
@@ -242,11 +248,11 @@ class StagedEncoder:
         """Take the kept rows out of the map, and lay out the windows of the blocks that follow; None = all go on."""
         if selection.k == selection.n_tokens:
             return None
-        grid, flat = Grid(*tokens.shape[1:3]), tokens.flatten(1, 2)
+        grid, flat, kept = Grid(*tokens.shape[1:3]), tokens.flatten(1, 2), selection.mask()
         layouts = {}
         for window in {block.window for block in blocks}:
             # A GPU prefers one padded pass over many small ones.
-            layout = WindowLayout.of(selection, grid, window, policy=self.policy, by_count=tokens.device.type == "cpu")
+            layout = WindowLayout.of(kept, grid, window, policy=self.policy, by_count=tokens.device.type == "cpu")
             layouts[window] = (layout, flat.flatten(0, 1)[layout.frozen])
         return _Active(selection, selection.gather(flat).flatten(0, 1), layouts)
 
@@ -259,7 +265,7 @@ def _merged(tokens: Tensor, active: _Active | None) -> Tensor:
     return active.selection.scatter(rows, tokens.flatten(1, 2)).view(tokens.shape)
 
 
-def _owners(guidance: Tensor, owner: Tensor | None, pictures: int) -> Tensor:
+def owners(guidance: Tensor, owner: Tensor | None, pictures: int) -> Tensor:
     """Return the picture of each row of guidance."""
     n_rows = guidance.shape[0]
     if owner is None:
