@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -14,10 +15,12 @@ from leanseg.data.sample import Sample
 
 @dataclass
 class Squares:
-    """Four samples whose target is the left half of a 4 x 4 picture; the last one's is empty."""
+    """Samples whose target is the left half of a 4 x 4 picture; that of number 3 is empty."""
+
+    n: int = 4
 
     def __len__(self) -> int:
-        return 4
+        return self.n
 
     def __getitem__(self, index: int) -> Sample:
         target = np.zeros((1, 4, 4), dtype=bool)
@@ -32,16 +35,36 @@ class LeftHalf:
     def __init__(self) -> None:
         self.calls = 0
 
-    def segment(self, clip: Any, instruction: str, *, pruner: Any = None, visual: str = "all", **options: Any) -> Any:
-        self.calls += 1
-        masks = np.zeros(clip.shape[:3], dtype=bool)
-        if visual == "all":
-            masks[:, :, : 2 if pruner is None else 1] = True
-        return SimpleNamespace(masks=masks)
+    def segment_stream(
+        self, frames: Any, instruction: list[str], *, pruner: Any = None, visual: str = "all", **options: Any
+    ) -> Iterator[list[Any]]:
+        for frame in frames:
+            self.calls += 1
+            mask = np.zeros(frame.shape[:2], dtype=bool)
+            if visual == "all":
+                mask[:, : 2 if pruner is None else 1] = True
+            soft = mask[None].astype(np.float32)
+            answer = SimpleNamespace(masks=mask[None], soft=soft, selections=(), coverage=(), timings={"language": 0.5})
+            yield [answer] * len(instruction)
 
 
 class StopsAtOne(LeftHalf):
-    def segment(self, clip: Any, instruction: str, **options: Any) -> Any:
-        if clip[0, 0, 0, 0] == 1:
-            os._exit(3)
-        return super().segment(clip, instruction, **options)
+    def segment_stream(self, frames: Any, instruction: list[str], **options: Any) -> Iterator[list[Any]]:
+        for frame in frames:
+            if frame[0, 0, 0] == 1:
+                os._exit(3)
+            yield from super().segment_stream([frame], instruction, **options)
+
+
+class FailsAt(LeftHalf):
+    """Fails on the pictures of these numbers."""
+
+    def __init__(self, *numbers: int) -> None:
+        super().__init__()
+        self.numbers = numbers
+
+    def segment_stream(self, frames: Any, instruction: list[str], **options: Any) -> Iterator[list[Any]]:
+        for frame in frames:
+            if int(frame[0, 0, 0]) in self.numbers:
+                raise RuntimeError("no memory left")
+            yield from super().segment_stream([frame], instruction, **options)

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.engine.squares import LeftHalf, Squares, StopsAtOne
+from tests.engine.squares import FailsAt, LeftHalf, Squares, StopsAtOne
 
-from leanseg.engine.evaluate import Evaluation, Row, cumulative_iou, evaluate, grid, per_sample_iou
-from leanseg.engine.evaluation_request import DEFAULT_PRUNERS, Request, evaluation_record, plan
+from leanseg.engine.evaluation.grid import Row, grid
+from leanseg.engine.evaluation.request import DEFAULT_PRUNERS, Request, evaluation_record, finished, plan
+from leanseg.engine.evaluation.run import evaluate
+from leanseg.engine.evaluation.scoring import Region
+from leanseg.engine.evaluation.worker import Evaluation
 from leanseg.engine.records import read_record, record, weights_hash, write_json
 from leanseg.engine.segmenter import load
 from leanseg.engine.tables import add_summary, gate_table, kind_table, render_document, retention_table
@@ -51,10 +54,11 @@ def test_a_keep_ratio_is_found_where_it_is_set_and_not_in_other_words() -> None:
 def test_ious_follow_the_rule_for_empty_masks(tmp_path: Path) -> None:
     lines = evaluate(squares(), tmp_path / "lines.jsonl")
     assert lines[3]["counts"]["all"] == [[0, 8]] and lines[3]["counts"]["blind"] == [[0, 0]]
-    np.testing.assert_allclose(per_sample_iou(lines, "all"), [1, 1, 1, 0], atol=1e-5)
-    np.testing.assert_allclose(per_sample_iou(lines, "random@0.2"), [0.5, 0.5, 0.5, 0], atol=1e-5)
-    np.testing.assert_allclose(per_sample_iou(lines, "blind"), [0, 0, 0, 1], atol=1e-5)
-    assert cumulative_iou(lines, "all") == pytest.approx(24 / 32)
+    scoring = Region()
+    np.testing.assert_allclose(scoring.series(lines, "all"), [1, 1, 1, 0], atol=1e-5)
+    np.testing.assert_allclose(scoring.series(lines, "random@0.2"), [0.5, 0.5, 0.5, 0], atol=1e-5)
+    np.testing.assert_allclose(scoring.series(lines, "blind"), [0, 0, 0, 1], atol=1e-5)
+    assert scoring.result(lines, "all").scores["ciou"] == pytest.approx(24 / 32)
 
 
 def test_a_killed_run_continues_and_half_a_line_is_run_again(tmp_path: Path) -> None:
@@ -107,7 +111,12 @@ def test_a_process_that_stops_is_said_and_its_samples_are_kept(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"data": "coco:val"}, r"--data is 'coco:val'; expected scenes:SPLIT"),
+        ({"data": "coco:val"}, r"unknown data set 'coco'"),
+        ({"data": "refcoco:val"}, r"data set 'refcoco:val' is read from files; expected the folder"),
+        ({"root": Path("x")}, r"--root is x, and scenes:test is drawn, not read; leave it out"),
+        ({"facts": ("covrage",)}, r"unknown fact 'covrage'; did you mean 'coverage'"),
+        ({"protocol": {"matching": "id"}}, r"unknown option of the region protocol 'matching'"),
+        ({"site": "inside_encoder"}, r"site inside_encoder with no pruner"),
         ({"data": "scenes:tset"}, r"unknown split 'tset'; did you mean 'test'"),
         ({"per_scene": 5}, r"--per-scene is 5; a scene of scenes:test has 4 instructions; give 1 to 4"),
         ({"position_ids": "compcat"}, r"unknown position_ids 'compcat'"),
@@ -123,14 +132,14 @@ def test_kept_mass_adds_a_row_to_every_pruned_one() -> None:
     rows = grid(["random"], [0.2, 0.1], mass_preserving=True)
     names = [row.name for row in rows[1:-2]]
     assert names == ["random@0.2", "random@0.1", "random, mass kept@0.2", "random, mass kept@0.1"]
-    assert [row.mass_preserving for row in rows] == [False, False, False, True, True, False, False]
+    assert [bool(row.options) for row in rows] == [False, False, False, True, True, False, False]
     request = Request(out=Path("r.json"), pruners=("random",), mass_preserving=True)
     assert len(plan(request).rows) == 3 + 2 * 4 and "--mass-preserving" in request.command
     assert "mass" not in replace(request, mass_preserving=False).command
 
 
 def test_without_pruners_the_papers_rivals_and_the_simple_ones_run_and_the_command_names_them() -> None:
-    request = Request(out=Path("results/r.json"), scenes=3, per_scene=2, keep_ratios=(0.2,))
+    request = Request(out=Path("results/r.json"), limit=3, per_scene=2, keep_ratios=(0.2,))
     planned = plan(request)
     assert [row.name.split("@")[0] for row in planned.rows[1:-2]] == list(DEFAULT_PRUNERS)
     assert set(DEFAULT_PRUNERS) < set(PRUNERS)
@@ -152,7 +161,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_rows_share_a_pictures_features(tiny_model: Path, tmp_path: Path) -> None:
     segmenter = load(tiny_model, device="cpu")
-    planned = plan(Request(out=tmp_path / "r.json", model=str(tiny_model), scenes=1, per_scene=2, keep_ratios=(0.5,)))
+    planned = plan(Request(out=tmp_path / "r.json", model=str(tiny_model), limit=1, per_scene=2, keep_ratios=(0.5,)))
     evaluate(replace(planned, make=lambda: segmenter), tmp_path / "lines.jsonl")
     # SigLIP and the pixel branch once, and SigLIP once more for what its attention sees: for both instructions, all
     # tokens and every pruner.
@@ -161,19 +170,67 @@ def test_rows_share_a_pictures_features(tiny_model: Path, tmp_path: Path) -> Non
 
 
 def test_a_record_says_whose_numbers_it_holds(tiny_model: Path, tmp_path: Path) -> None:
-    request = Request(out=tmp_path / "r.json", model=str(tiny_model), scenes=2, pruners=("random",), keep_ratios=(0.5,))
+    request = Request(out=tmp_path / "r.json", model=str(tiny_model), limit=2, pruners=("random",), keep_ratios=(0.5,))
     told: list[tuple[int, int]] = []
     made = evaluation_record(request, lambda done, total: told.append((done, total)))
     assert told == [(0, 2), (1, 2), (2, 2)]
+    assert made is not None
     assert made["weights"] == weights_hash(tiny_model) and len(made["weights"]) == 64
     assert made["n_samples"] == 2 and made["data"] == "scenes:test"
     assert weights_hash(tmp_path) is None
 
 
+def test_a_failed_answer_counts_as_nothing_found_and_is_said(tmp_path: Path) -> None:
+    whole = evaluate(squares(), tmp_path / "whole.jsonl")
+    lines = evaluate(squares(FailsAt(1, 3)), tmp_path / "lines.jsonl")
+    assert lines[0] == whole[0] and lines[2] == whole[2]
+    assert set(lines[1]["failures"]) == {row.name for row in ROWS}
+    assert lines[1]["failures"]["all"] == "RuntimeError: no memory left"
+    assert lines[1]["counts"]["all"] == [[0, 8]]
+    # Missing an empty target is an error as well: an answer that never came must not count 1.
+    assert lines[3]["counts"]["all"] == [[0, 1]]
+
+
+def test_a_sample_that_cannot_be_read_is_counted_and_named(tmp_path: Path) -> None:
+    class Broken(Squares):
+        def __getitem__(self, index: int) -> Any:
+            if index == 2:
+                raise DataError("picture 2 is damaged")
+            return super().__getitem__(index)
+
+    lines = evaluate(squares(dataset=Broken()), tmp_path / "lines.jsonl")
+    assert [line["counts"]["all"] for line in lines] == [[[8, 8]], [[8, 8]], [[0, 1]], [[0, 8]]]
+    assert lines[2]["failures"]["blind"] == "DataError: picture 2 is damaged"
+
+
+def test_a_row_that_never_answers_stops_the_run(tmp_path: Path) -> None:
+    endless = squares(FailsAt(*range(9)), dataset=Squares(9), indices=range(9))
+    with pytest.raises(DataError, match="the first 5 answers under all all failed, the last with: RuntimeError"):
+        evaluate(endless, tmp_path / "lines.jsonl")
+
+
+def test_facts_are_noted_per_row(tmp_path: Path) -> None:
+    (line, *_) = evaluate(squares(facts=("seconds", "stability"), indices=[0]), tmp_path / "lines.jsonl")
+    assert line["facts"]["all"] == {"seconds": {"language": 0.5}}
+    assert line["target"] == {"area": 0.5, "stability": None}
+
+
+def test_a_finished_record_is_found_again_and_never_lost_in_silence(tmp_path: Path, tiny_model: Path) -> None:
+    request = Request(out=tmp_path / "r.json", model=str(tiny_model), limit=1, pruners=("random",), keep_ratios=(0.5,))
+    assert finished(request, plan(request)) is None
+    made = evaluation_record(request)
+    assert made is not None
+    write_json(request.out, made)
+    assert finished(request, plan(request)) == json.loads(json.dumps(made))
+    other = replace(request, keep_ratios=(0.2,))
+    with pytest.raises(DataError, match=r"holds the finished record of another evaluation .* --overwrite to lose it"):
+        finished(other, plan(other))
+
+
 def made_record(tmp_path: Path) -> dict[str, Any]:
     samples = evaluate(squares(), tmp_path / "made.jsonl")
     rows = [vars(row) for row in ROWS]
-    return add_summary(record("evaluation", "leanseg eval", rows=rows, samples=samples))
+    return add_summary(record("evaluation", "leanseg eval", rows=rows, samples=samples, scoring={"name": "region"}))
 
 
 def test_tables_come_from_records(tmp_path: Path) -> None:
@@ -191,7 +248,7 @@ def test_tables_come_from_records(tmp_path: Path) -> None:
 
 
 def test_gates_are_judged_by_the_record() -> None:
-    row = {"giou": 0.6, "giou_low": 0.58, "giou_high": 0.62}
+    row = {"score": 0.6, "low": 0.58, "high": 0.62}
     blind = {"loss": 0.2, "loss_low": 0.1, "loss_high": 0.3}
     random = {"loss": 0.01, "loss_low": 0.0, "loss_high": 0.02}
     names = (("all", row), ("blind", blind), ("random@0.05", random))

@@ -19,6 +19,8 @@ from leanseg.errors import LeansegError
 # Click's ClickException, the family of a wrong or missing argument, whether typer brings its own click or not.
 _USAGE_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 _INTERRUPTED = 130
+# Flags that take one value or several: `--keep-ratio 0.2 0.1` is `--keep-ratio 0.2 --keep-ratio 0.1`.
+_SEVERAL = ("--pruner", "--keep-ratio")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = next((word for word in words if not word.startswith("-")), None)
     try:
         # Not standalone: what typer finds wrong comes here, as one line like all others, and not as a framed text.
-        code = build_app(chosen)(args=words, prog_name="leanseg", standalone_mode=False)
+        code = build_app(chosen)(args=_spread(words), prog_name="leanseg", standalone_mode=False)
     except LeansegError as error:
         _fail(error, code=2)
     except _USAGE_ERROR as error:
@@ -111,6 +113,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if code == _INTERRUPTED:
         print("interrupted; nothing was written", file=sys.stderr)
     sys.exit(code or 0)
+
+
+def _spread(words: Sequence[str]) -> list[str]:
+    """Repeat a flag before each further value that follows it.
+
+    >>> _spread(["--keep-ratio", ".2", ".1", "--json"])
+    ['--keep-ratio', '.2', '--keep-ratio', '.1', '--json']
+    """
+    found: list[str] = []
+    flag = None
+    for before, word in zip(["", *words], words, strict=False):
+        if word.startswith("--"):
+            flag = word if word in _SEVERAL else None
+        elif flag is not None and before != flag:
+            found.append(flag)
+        found.append(word)
+    return found
 
 
 def _help_command(words: Sequence[str]) -> str:

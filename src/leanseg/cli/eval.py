@@ -1,72 +1,142 @@
-"""`leanseg eval`: gIoU and cIoU of a model under a grid of pruners and keep ratios."""
+"""`leanseg eval`: the scores of a model on a data set under a grid of pruners and keep ratios."""
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from leanseg.engine.evaluation_request import Request
+    from leanseg.engine.evaluation.request import Request
 
-EPILOG = "Example: leanseg eval --data scenes:test --pruner evtp --pruner random --keep-ratio 0.2 --out test.json"
+EPILOG = "Example: leanseg eval --data scenes:test --pruner evtp random --keep-ratio 0.2 0.1 --out test.json"
 
 
 def eval(
     model: Annotated[str, typer.Option(help="A model's name, or a folder.")] = "instructseg-nano",
-    data: Annotated[str, typer.Option(help="A data set: scenes:SPLIT.")] = "scenes:test",
-    scenes: Annotated[int | None, typer.Option(min=1, help="Only the first scenes of the split.")] = None,
-    per_scene: Annotated[int, typer.Option(min=1, help="Instructions asked of each scene.")] = 1,
+    data: Annotated[str, typer.Option(help="A data set, FAMILY:SPLIT: scenes:test, refcoco:val, ...")] = "scenes:test",
+    root: Annotated[Path | None, typer.Option(help="The folder that holds the data set's files.")] = None,
+    data_option: Annotated[
+        list[str] | None, typer.Option(help="An option of the data set, name=value, as unit=ref; repeat for several.")
+    ] = None,
+    protocol: Annotated[
+        list[str] | None, typer.Option(help="An option of the protocol, name=value, as matching=id; repeatable.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first samples, or scenes.")] = None,
+    per_scene: Annotated[int, typer.Option(min=1, help="Instructions asked of each generated scene.")] = 1,
     pruner: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A pruner spec; repeat for several. (default: evtp, its rivals in the paper, and simple ones)"
-        ),
+        typer.Option(help="Pruner specs, one or several. (default: evtp, its rivals in the paper, and simple ones)"),
     ] = None,
     keep_ratio: Annotated[
-        list[float] | None, typer.Option(help="A keep ratio; repeat for several. (default: 0.5, 0.2, 0.1, 0.05)")
+        list[float] | None, typer.Option(help="Keep ratios, one or several. (default: 0.5, 0.2, 0.1, 0.05)")
     ] = None,
     position_ids: Annotated[str, typer.Option(help="compact or original.")] = "compact",
+    site: Annotated[str, typer.Option(help="before_projector or after_projector.")] = "before_projector",
     mass_preserving: Annotated[
         bool, typer.Option("--mass-preserving", help="Measure every pruned row with kept mass as well.")
     ] = False,
+    fact: Annotated[
+        list[str] | None, typer.Option(help="Note per answer: kept, coverage, seconds, stability; repeatable.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda (under torchrun: each rank its own) or auto.")] = "cpu",
     out: Annotated[Path, typer.Option(help="The record; its lines beside it let a killed run resume.")] = Path(
         "evaluation.json"
     ),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Lose the finished record at --out, and measure anew.")
+    ] = False,
     processes: Annotated[int, typer.Option(min=1, help="Processes that share the samples.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Evaluate a model on a data set; every table in the documents is made from such a record."""
-    from leanseg.cli.console import print_json, results
-    from leanseg.engine.evaluation_request import DEFAULT_KEEP_RATIOS, DEFAULT_PRUNERS, Request
-    from leanseg.engine.records import write_json
-    from leanseg.engine.tables import add_summary, retention_table
+    from leanseg.engine.evaluation.distributed import local_device
+    from leanseg.engine.evaluation.request import DEFAULT_KEEP_RATIOS, DEFAULT_PRUNERS, Request
 
     request = Request(
-        model=model, data=data, scenes=scenes, per_scene=per_scene, pruners=tuple(pruner or DEFAULT_PRUNERS),
-        keep_ratios=tuple(keep_ratio or DEFAULT_KEEP_RATIOS), position_ids=position_ids,
-        mass_preserving=mass_preserving, out=out, processes=processes,
+        model=model, data=data, root=root, data_options=_options("--data-option", data_option),
+        protocol=_options("--protocol", protocol), limit=limit, per_scene=per_scene,
+        pruners=tuple(pruner or DEFAULT_PRUNERS), keep_ratios=tuple(keep_ratio or DEFAULT_KEEP_RATIOS),
+        position_ids=position_ids, site=site, mass_preserving=mass_preserving, facts=tuple(fact or ()),
+        device=local_device(device), out=out, processes=processes,
     )  # fmt: skip
-    record = add_summary(_evaluated(request))
-    write_json(out, record)
+    record = _record(request, overwrite=overwrite)
+    if record is not None:
+        _show(record, as_json=json)
+
+
+def _record(request: Request, *, overwrite: bool) -> dict[str, Any] | None:
+    """Return the finished record that is there, or evaluate and write it; None in all ranks of a torchrun but one."""
+    from leanseg.engine.evaluation.request import finished, plan
+    from leanseg.engine.records import write_json
+    from leanseg.engine.tables import add_summary
+
+    if not overwrite and (found := finished(request, plan(request))) is not None:
+        _say(f"{request.out} holds this very evaluation, finished; --overwrite measures anew")
+        return found
+    made = _evaluated(request)
+    if made is None:
+        return None
+    record = add_summary(made)
+    write_json(request.out, record)
     # Whole now: a later run with the same --out, perhaps of a newer model, starts anew.
     request.lines.unlink()
-    if json:
-        print_json({key: value for key, value in record.items() if key != "samples"})
-    else:
-        results().print(retention_table(record), markup=False)
+    return record
 
 
-def _evaluated(request: Request) -> dict[str, Any]:
+def _evaluated(request: Request) -> dict[str, Any] | None:
     """Return the record, showing a bar on a terminal meanwhile."""
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from leanseg.cli.console import messages
-    from leanseg.engine.evaluation_request import evaluation_record
+    from leanseg.engine.evaluation.distributed import evaluate_ranks, world
+    from leanseg.engine.evaluation.request import evaluation_record
+    from leanseg.engine.evaluation.run import evaluate
 
     console = messages()
+    rank, ranks = world()
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=console, transient=True, disable=bool(rank) or not console.is_terminal) as bars:
         bar = bars.add_task("samples", total=None)
-        return evaluation_record(request, lambda done, total: bars.update(bar, completed=done, total=total))
+
+        def show(done: int, total: int) -> None:
+            bars.update(bar, completed=done, total=total)
+
+        return evaluation_record(request, show, evaluate_ranks if ranks > 1 else evaluate)
+
+
+def _show(record: dict[str, Any], *, as_json: bool) -> None:
+    from leanseg.cli.console import print_json, results
+    from leanseg.engine.tables import retention_table
+
+    if record["n_failures"]:
+        _say(f"{record['n_failures']} answers failed and count as nothing found; 'failures' in the record says why")
+    if as_json:
+        print_json({key: value for key, value in record.items() if key != "samples"})
+    else:
+        results().print(f"{record['data']}, {record['n_samples']} samples", markup=False)
+        results().print(retention_table(record), markup=False)
+
+
+def _say(text: str) -> None:
+    from leanseg.cli.console import messages
+
+    messages().print(text, markup=False)
+
+
+def _options(flag: str, given: list[str] | None) -> dict[str, Any]:
+    """Return `name=value` words as options; a value that is no Python literal is text."""
+    from leanseg.errors import InputError
+
+    options: dict[str, Any] = {}
+    for word in given or ():
+        name, equals, text = word.partition("=")
+        if not (name and equals):
+            raise InputError(f"{flag} is {word!r}; expected name=value, as unit=ref")
+        try:
+            options[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            options[name] = text
+    return options

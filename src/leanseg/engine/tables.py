@@ -13,40 +13,51 @@ from leanseg.engine.bench.metrics_tables import KIND as BENCH_METRICS
 from leanseg.engine.bench.metrics_tables import metrics_table
 from leanseg.engine.bench.select_tables import KIND as BENCH_SELECT
 from leanseg.engine.bench.select_tables import attention_table, details_table, methods_table, speed_table
-from leanseg.engine.evaluate import MASS, cumulative_iou, per_sample_iou
+from leanseg.engine.evaluation.grid import MASS
+from leanseg.engine.evaluation.scorings import scoring_of
 from leanseg.engine.records import read_record, write_json
 from leanseg.errors import DataError
+from leanseg.metrics.result import plain
 from leanseg.metrics.significance import bootstrap_mean, paired_bootstrap
 
 Summary = dict[str, Any]
+UNPRUNED_LABELS = {"all": "all tokens", "ovp_only": "ovp-only", "blind": "blind"}
 
 
-def summarise(lines: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[Summary]:
-    """Return each row's gIoU with its 95 % interval, its cIoU, and its loss against all tokens, paired by sample."""
-    everything = per_sample_iou(lines, "all")
+def summarise(record: dict[str, Any]) -> list[Summary]:
+    """Return of each row the scoring's measure: its value, the 95 % interval and the loss against all tokens.
+
+    `score` is the protocol's value over the whole data set, `low` and `high` the bootstrap interval of the mean over
+    samples, `loss` is paired by sample; `scores` are all that the protocol says.
+    """
+    scoring, lines = scoring_of(record), record["samples"]
+    everything = scoring.series(lines, "all")
     summaries = []
-    for row in rows:
-        values = per_sample_iou(lines, row["name"])
+    for row in record["rows"]:
+        values = scoring.series(lines, row["name"])
         mean, loss = bootstrap_mean(values), paired_bootstrap(everything, values)
+        scores = {name: round(float(value), 4) for name, value in scoring.result(lines, row["name"]).scores.items()}
         summaries.append({
             **row,
-            "giou": round(float(mean.mean), 4),
-            "giou_low": round(float(mean.low), 4),
-            "giou_high": round(float(mean.high), 4),
-            "ciou": round(cumulative_iou(lines, row["name"]), 4),
+            "measure": scoring.measure,
+            "score": scores[scoring.measure],
+            "low": round(float(mean.low), 4),
+            "high": round(float(mean.high), 4),
             "loss": round(float(loss.mean), 4),
             "loss_low": round(float(loss.low), 4),
             "loss_high": round(float(loss.high), 4),
+            "scores": plain(scores),
+            "failures": sum(row["name"] in line.get("failures", ()) for line in lines),
         })  # fmt: skip
     return summaries
 
 
-def by_kind(lines: list[dict[str, Any]], row: str = "all") -> dict[str, dict[str, float]]:
-    """Return gIoU and count of every kind of instruction under one row."""
-    values = per_sample_iou(lines, row)
-    kinds = np.array([str(line["kind"]) for line in lines])
+def by_kind(record: dict[str, Any], row: str = "all") -> dict[str, dict[str, float]]:
+    """Return the measure and the count of every kind of instruction under one row."""
+    values = scoring_of(record).series(record["samples"], row)
+    kinds = np.array([str(line["kind"]) for line in record["samples"]])
     return {
-        kind: {"n": int((kinds == kind).sum()), "giou": round(float(values[kinds == kind].mean()), 4)}
+        kind: {"n": int((kinds == kind).sum()), "score": round(float(values[kinds == kind].mean()), 4)}
         for kind in sorted(set(kinds))
     }
 
@@ -54,12 +65,15 @@ def by_kind(lines: list[dict[str, Any]], row: str = "all") -> dict[str, dict[str
 def _cell(summary: Summary | None) -> str:
     if summary is None:
         return ""
-    half = (summary["giou_high"] - summary["giou_low"]) / 2
-    return f"{summary['giou']:.3f} ± {half:.3f} / {summary['ciou']:.3f}"
+    half, scores = (summary["high"] - summary["low"]) / 2, summary["scores"]
+    second = f"{scores['ciou']:.3f}" if summary["measure"] == "giou" else f"{scores['J']:.3f} / {scores['F']:.3f}"
+    return f"{summary['score']:.3f} ± {half:.3f} / {second}"
 
 
 def retention_table(record: dict[str, Any]) -> str:
-    """Return one Markdown table: a row per pruner, a column per keep ratio; cells are `gIoU ± half interval / cIoU`."""
+    """Return one Markdown table: a row per pruner, a column per keep ratio; cells are `gIoU ± half interval / cIoU`,
+    of clips `J&F ± half interval / J / F`.
+    """
     summaries: list[Summary] = record["summary"]
     ratios = sorted({s["keep_ratio"] for s in summaries if s["pruner"]}, reverse=True)
     names = list(dict.fromkeys(s["name"].rsplit("@", 1)[0] for s in summaries if s["pruner"]))
@@ -71,8 +85,9 @@ def retention_table(record: dict[str, Any]) -> str:
     for name in names:
         cells = [_cell(named.get(f"{name}@{ratio:g}")) for ratio in ratios]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    for name, label in (("all", "all tokens"), ("ovp_only", "ovp-only"), ("blind", "blind")):
-        lines.append(f"| {label} | {_cell(named[name])} |" + " |" * (len(ratios) - 1))
+    for name, label in UNPRUNED_LABELS.items():
+        if name in named:
+            lines.append(f"| {label} | {_cell(named[name])} |" + " |" * (len(ratios) - 1))
     return "\n".join(lines)
 
 
@@ -81,8 +96,8 @@ def mass_table(record: dict[str, Any]) -> str:
 
     Intervals are 95 % for all cells together (Bonferroni over the cells); those without 0 are bold.
     """
-    lines, rows = record["samples"], {row["name"]: row for row in record["rows"]}
-    kept = {name: row for name, row in rows.items() if row.get("mass_preserving")}
+    scoring, lines = scoring_of(record), record["samples"]
+    kept = {row["name"]: row for row in record["rows"] if row["options"].get("mass_preserving")}
     ratios = sorted({row["keep_ratio"] for row in kept.values()}, reverse=True)
     names = list(dict.fromkeys(name.rsplit(MASS, 1)[0] for name in kept))
     table = [
@@ -93,8 +108,8 @@ def mass_table(record: dict[str, Any]) -> str:
     for name in names:
         cells = []
         for ratio in ratios:
-            plain = per_sample_iou(lines, f"{name}@{ratio:g}")
-            change = paired_bootstrap(per_sample_iou(lines, f"{name}{MASS}@{ratio:g}"), plain, confidence=level)
+            values = (scoring.series(lines, f"{name}{mass}@{ratio:g}") for mass in (MASS, ""))
+            change = paired_bootstrap(*values, confidence=level)
             cell = f"{change.mean:+.3f} ({change.low:+.3f} to {change.high:+.3f})"
             cells.append(f"**{cell}**" if change.low > 0 or change.high < 0 else cell)
         table.append(f"| {name} | " + " | ".join(cells) + " |")
@@ -105,7 +120,9 @@ def kind_table(record: dict[str, Any]) -> str:
     """Return gIoU by kind of instruction, all tokens and blind."""
     kinds, blind = record["kinds"], record["kinds_blind"]
     lines = ["| kind | samples | all tokens | blind |", "|---|---|---|---|"]
-    lines += [f"| {kind} | {row['n']} | {row['giou']:.3f} | {blind[kind]['giou']:.3f} |" for kind, row in kinds.items()]
+    lines += [
+        f"| {kind} | {row['n']} | {row['score']:.3f} | {blind[kind]['score']:.3f} |" for kind, row in kinds.items()
+    ]
     return "\n".join(lines)
 
 
@@ -114,7 +131,7 @@ GATES = (
         "gIoU with all tokens",
         0.50,
         0.70,
-        lambda named: (named["all"]["giou"], named["all"]["giou_low"], named["all"]["giou_high"]),
+        lambda named: (named["all"]["score"], named["all"]["low"], named["all"]["high"]),
     ),
     ("all tokens minus blind", 0.12, 0.25, lambda named: _difference(named["blind"])),
     ("all tokens minus random at 5 %", 0.03, 0.05, lambda named: _difference(named["random@0.05"])),
@@ -180,12 +197,12 @@ def update_documents(paths: list[Path], root: Path) -> list[Path]:
 
 def add_summary(record: dict[str, Any]) -> dict[str, Any]:
     """Return the record with the summaries computed from its samples."""
-    lines = record["samples"]
+    blind = any(row["name"] == "blind" for row in record["rows"])
     return {
         **record,
-        "summary": summarise(lines, record["rows"]),
-        "kinds": by_kind(lines),
-        "kinds_blind": by_kind(lines, "blind"),
+        "summary": summarise(record),
+        "kinds": by_kind(record),
+        **({"kinds_blind": by_kind(record, "blind")} if blind else {}),
     }
 
 
