@@ -21,6 +21,7 @@ from leanseg.engine.evaluation.worker import Evaluation
 from leanseg.engine.records import read_record, record, weights_hash
 from leanseg.engine.segmenter import assets_folder, load, shipped_models
 from leanseg.errors import DataError
+from leanseg.models.instructseg.cache import DEFAULT_BYTES
 from leanseg.models.instructseg.options import read_options
 
 KIND = "evaluation"
@@ -54,7 +55,7 @@ class Request:
     facts: tuple[str, ...] = ()
     device: str = "cpu"
     processes: int = 1
-    cache_bytes: int | None = None
+    cache_bytes: int = DEFAULT_BYTES
     rows: tuple[Row, ...] | None = None
     made_by: str | None = None
 
@@ -99,9 +100,8 @@ def plan(request: Request) -> Evaluation:
     scoring = scoring_for(request.data, dataset, request.protocol)
     shipped = request.model in shipped_models()
     folder = assets_folder() / request.model if shipped else Path(request.model)
-    cache = {} if request.cache_bytes is None else {"cache_bytes": request.cache_bytes}
     return Evaluation(
-        make=partial(load, request.model, device=request.device, **cache),
+        make=partial(load, request.model, device=request.device, cache_bytes=request.cache_bytes),
         dataset=dataset,
         indices=_indices(request, dataset, len(scoring.groups(dataset))),
         rows=rows,

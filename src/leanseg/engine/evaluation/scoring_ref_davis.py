@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from leanseg.data.instructseg_files import join_sentences
+from leanseg.data.refcoco import join_sentences
 from leanseg.data.sample import Dataset
 from leanseg.engine.evaluation.scoring import Line, Scoring, missed
 from leanseg.engine.evaluation.units import Unit, item_of

@@ -8,16 +8,16 @@ under the one extra key `leanseg`, and a file without that key has the released 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from leanseg.errors import WeightsError
+from leanseg.models.config_reading import mapping, read_part
 
 EXTRA_KEY = "leanseg"
 # Sizes that no weight's shape bounds, so that a stranger's file could ask for any amount of memory.
 LARGEST_MASK_IMAGE = 4096
 MOST_REFERENCE_FRAMES = 64
-Part = TypeVar("Part")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,23 +159,23 @@ class InstructSegConfig:
                 raise WeightsError(
                     f"{key} in config.json is {source[key]!r}; expected none, as released; use that model"
                 )
-        language = _read(LanguageConfig, _with_rope(source), "config.json")
-        vision_config = _mapping(source, "vision_config")
-        tower = dict(_mapping(vision_config, "vision_tower"))
+        language = read_part(LanguageConfig, _with_rope(source), "config.json")
+        vision_config = mapping(source, "vision_config")
+        tower = dict(mapping(vision_config, "vision_tower"))
         for released, ours in (("mm_vision_select_layer", "select_layer"), ("vision_use_head", "use_head")):
             if released in tower:
                 tower[ours] = tower.pop(released)
-        extra = dict(_mapping(source, EXTRA_KEY))
+        extra = dict(mapping(source, EXTRA_KEY))
         for name, part in (("swin", SwinConfig), ("mask", MaskConfig)):
-            extra[name] = _read(part, _mapping(extra, name), f"{EXTRA_KEY}.{name}")
+            extra[name] = read_part(part, mapping(extra, name), f"{EXTRA_KEY}.{name}")
         default_ovp = {"width": language.hidden_size}
         default_vmtf = {"width": 8 * extra["swin"].embed_dim, "num_queries": 1}
-        extra["ovp"] = _read(ResamplerConfig, {**default_ovp, **_mapping(extra, "ovp")}, f"{EXTRA_KEY}.ovp")
-        extra["vmtf"] = _read(ResamplerConfig, {**default_vmtf, **_mapping(extra, "vmtf")}, f"{EXTRA_KEY}.vmtf")
+        extra["ovp"] = read_part(ResamplerConfig, {**default_ovp, **mapping(extra, "ovp")}, f"{EXTRA_KEY}.ovp")
+        extra["vmtf"] = read_part(ResamplerConfig, {**default_vmtf, **mapping(extra, "vmtf")}, f"{EXTRA_KEY}.vmtf")
         if "lm_head_size" in extra:
-            language = _read(LanguageConfig, {**asdict(language), "lm_head_size": extra["lm_head_size"]}, EXTRA_KEY)
-        parts = {"vision": _read(VisionConfig, tower, "vision_config.vision_tower"), "language": language}
-        return _read(cls, {**extra, **parts}, EXTRA_KEY)
+            language = read_part(LanguageConfig, {**asdict(language), "lm_head_size": extra["lm_head_size"]}, EXTRA_KEY)
+        parts = {"vision": read_part(VisionConfig, tower, "vision_config.vision_tower"), "language": language}
+        return read_part(cls, {**extra, **parts}, EXTRA_KEY)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of a config.json in the release's layout, with all our sizes under the extra key."""
@@ -211,48 +211,9 @@ class InstructSegConfig:
         }
 
 
-def _mapping(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = source.get(key) or {}
-    if not isinstance(value, Mapping):
-        raise WeightsError(
-            f"{key} in config.json is {value!r}; expected an object; the file is damaged or of another model"
-        )
-    return value
-
-
 def _with_rope(source: Mapping[str, Any]) -> dict[str, Any]:
     """Newer files keep the rotary settings under `rope_parameters`; the release keeps them at the top level."""
-    rope = _mapping(source, "rope_parameters")
+    rope = mapping(source, "rope_parameters")
     kept = {key: rope[key] for key in ("partial_rotary_factor", "rope_theta") if key in rope}
     heads = {"num_key_value_heads": source["num_attention_heads"]} if "num_attention_heads" in source else {}
     return {**heads, **kept, **{key: value for key, value in source.items() if value is not None}}
-
-
-def _read(part: type[Part], source: Mapping[str, Any], where: str) -> Part:
-    """Build a config class from the keys it knows, checking each value against the type of the default."""
-    values: dict[str, Any] = {}
-    for known in fields(part):  # type: ignore[arg-type]
-        if known.name not in source:
-            continue
-        given = source[known.name]
-        default = known.default if not callable(known.default_factory) else known.default_factory()
-        values[known.name] = _checked(given, default, f"{known.name} in {where}")
-    return part(**values)
-
-
-def _checked(given: Any, default: Any, what: str) -> Any:
-    expected = type(default)
-    if expected is tuple and isinstance(given, list | tuple) and all(type(item) is int for item in given):
-        return tuple(_positive(item, what) for item in given)
-    if expected is float and type(given) in (int, float):
-        return float(given)
-    if type(given) is expected:
-        # Counted from the end where negative, and checked against the tower.
-        return _positive(given, what) if expected is int and not what.startswith("select_layer") else given
-    raise WeightsError(f"{what} is {given!r}; expected {expected.__name__} such as {default!r}; correct config.json")
-
-
-def _positive(given: int, what: str) -> int:
-    if given < 1:
-        raise WeightsError(f"{what} is {given}; expected a whole number of at least 1; correct config.json")
-    return given

@@ -107,6 +107,37 @@ def tensors_of_file(path: Path) -> dict[str, StoredTensor]:
         raise WeightsError(f"{path} is no whole safetensors file ({_line(error)}); fetch the file again") from error
 
 
+def fitting(
+    stored: Mapping[str, StoredTensor],
+    expected: Mapping[str, tuple[int, ...]],
+    folder: Path,
+    *,
+    unused: Iterable[str] = (),
+    many_wrong: str = "",
+) -> dict[str, StoredTensor]:
+    """Return the expected tensors, after comparing names and shapes; others than `unused` ones are logged."""
+    missing = sorted(expected.keys() - stored.keys())
+    if missing:
+        raise WeightsError(
+            f"{folder} lacks {len(missing)} of {len(expected)} tensors; expected those of its {CONFIG_FILE}; "
+            f"fetch all files of one model. Missing: {', '.join(missing)}"
+        )
+    wrong = [
+        f"{name} {list(stored[name].shape)} instead of {list(shape)}"
+        for name, shape in expected.items()
+        if stored[name].shape != shape
+    ]
+    if wrong:
+        hint = "" if len(wrong) < 10 else many_wrong
+        raise WeightsError(
+            f"{folder} has {len(wrong)} tensors of another shape than {CONFIG_FILE} says: {'; '.join(wrong)}{hint}"
+        )
+    unexpected = sorted(stored.keys() - expected.keys() - set(unused))
+    if unexpected:
+        logger.warning("%s holds %d tensors that are not used: %s", folder, len(unexpected), ", ".join(unexpected))
+    return {name: stored[name] for name in expected}
+
+
 def read_tensors(stored: Mapping[str, StoredTensor], device: torch.device) -> Iterable[tuple[str, Tensor]]:
     """Yield the named tensors, file by file."""
     for path in sorted({tensor.file for tensor in stored.values()}):

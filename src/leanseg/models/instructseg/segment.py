@@ -8,26 +8,23 @@ answers are those of computing everything anew for every frame and instruction (
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from leanseg.errors import InputError, WeightsError
-from leanseg.limits import check_picture_size
+from leanseg.models.inputs import as_list, checked_frames, checked_instructions, frames_of
 from leanseg.models.instructseg.cache import FrameCache, with_references
 from leanseg.models.instructseg.options import SegmentOptions, read_options
 from leanseg.models.instructseg.prompt import Prompt, build_prompt
-from leanseg.models.instructseg.stages import Frame, FrameAnswer, Run, StageTimer
+from leanseg.models.instructseg.stages import STAGES, Frame, FrameAnswer, Run
 from leanseg.models.output import Segmentation
+from leanseg.models.timing import StageTimer
 
 if TYPE_CHECKING:
     from leanseg.models.instructseg.model import InstructSeg
-
-MAX_INSTRUCTION_CHARACTERS = 4000
 
 
 @overload
@@ -48,9 +45,9 @@ def segment(model: InstructSeg, clip: Any, instruction: Any, *, cache: FrameCach
     Raises:
         InputError: an instruction, frame or option that cannot be used, before any long work.
     """
-    frames = _frames_of(clip)
-    parts = list(segment_stream(model, frames, _as_list(instruction), cache=cache, **options))
-    results = [_joined([frame[index] for frame in parts]) for index in range(len(parts[0]))]
+    frames = frames_of(clip)
+    parts = list(segment_stream(model, frames, as_list(instruction), cache=cache, **options))
+    results = [Segmentation.joined([frame[index] for frame in parts]) for index in range(len(parts[0]))]
     return results[0] if isinstance(instruction, str) else results
 
 
@@ -82,20 +79,16 @@ def segment_stream(
     chosen = read_options(options)
     if model.training:
         raise InputError("the model is in training mode, in which dropout makes masks random; call model.eval() first")
-    instructions = _checked_instructions(_as_list(instruction))
-    source = iter(frames)
-    head = [_checked_frame(frame) for frame in islice(source, 2)]
-    if not head:
-        raise InputError("the clip has no frames; give at least one")
-    is_clip = len(head) > 1
+    instructions = checked_instructions(as_list(instruction))
+    checked, is_clip = checked_frames(frames)
     run = Run(
         model=model,
         options=chosen,
         prompts=_prompts(model, instructions, chosen, is_clip),
         cache=FrameCache() if cache is None else cache,
-        timer=StageTimer(model.device),
+        timer=StageTimer(model.device, STAGES),
     )
-    results = _run_stream(run, _same_size(_after(head, source)), is_clip)
+    results = _run_stream(run, checked, is_clip)
     return (frame[0] for frame in results) if isinstance(instruction, str) else results
 
 
@@ -125,19 +118,6 @@ def _segmentation(answer: FrameAnswer, timings: dict[str, float], protocol: dict
         timings=timings,
         protocol=protocol,
         soft=None if answer.soft is None else answer.soft[None],
-    )
-
-
-def _joined(frames: Sequence[Segmentation]) -> Segmentation:
-    soft = [frame.soft for frame in frames if frame.soft is not None]
-    return Segmentation(
-        masks=np.concatenate([frame.masks for frame in frames]),
-        scores=np.concatenate([frame.scores for frame in frames]),
-        selections=tuple(chain.from_iterable(frame.selections for frame in frames)),
-        coverage=tuple(chain.from_iterable(frame.coverage for frame in frames)),
-        timings={stage: sum(frame.timings[stage] for frame in frames) for stage in frames[0].timings},
-        protocol=frames[0].protocol,
-        soft=np.concatenate(soft) if soft else None,
     )
 
 
@@ -178,75 +158,3 @@ def _prompts(model: InstructSeg, instructions: Sequence[str], options: SegmentOp
     for prompt in prompts:
         model.check_length(prompt, n_visual=visual + temporal)
     return prompts
-
-
-def _as_list(instruction: Any) -> list[Any]:
-    if isinstance(instruction, str):
-        return [instruction]
-    if not isinstance(instruction, Sequence):
-        raise InputError(f"the instruction is {instruction!r}; expected text or a list of texts; say what to segment")
-    return list(instruction)
-
-
-def _checked_instructions(instructions: Sequence[Any]) -> list[str]:
-    if not instructions:
-        raise InputError("the list of instructions is empty; give at least one, such as 'the dog on the left'")
-    for instruction in instructions:
-        if not isinstance(instruction, str):
-            raise InputError(f"the instruction is {instruction!r}; expected text; say in words what to segment")
-        if not instruction.strip():
-            raise InputError(
-                "the instruction is empty; expected words such as 'the dog on the left'; say what to segment"
-            )
-        if len(instruction) > MAX_INSTRUCTION_CHARACTERS:
-            raise InputError(
-                f"the instruction is {len(instruction)} characters long; expected at most "
-                f"{MAX_INSTRUCTION_CHARACTERS}; shorten the instruction"
-            )
-    return list(instructions)
-
-
-def _frames_of(clip: Any) -> Iterable[Any]:
-    """Return the frames of an image, a clip or a sequence of frames."""
-    if isinstance(clip, Image.Image):
-        return [clip]
-    array = clip if hasattr(clip, "shape") else None
-    if array is not None and len(array.shape) == 3:
-        return [array]
-    if (array is not None and len(array.shape) == 4) or isinstance(clip, list | tuple):
-        return clip
-    given = f"an array of shape {tuple(array.shape)}" if array is not None else type(clip).__name__
-    raise InputError(
-        f"the clip is {given}; expected RGB uint8 of shape (H, W, 3) or (T, H, W, 3); read it with leanseg"
-    )
-
-
-def _checked_frame(frame: Any) -> NDArray[np.uint8]:
-    if isinstance(frame, Image.Image):
-        check_picture_size(frame.height, frame.width, "frame")
-        frame = frame.convert("RGB")
-    array = np.asarray(frame)
-    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
-        raise InputError(
-            f"a frame has shape {array.shape} and dtype {array.dtype}; expected RGB uint8 of shape (H, W, 3): "
-            "convert it first"
-        )
-    check_picture_size(array.shape[0], array.shape[1], "frame")
-    return array
-
-
-def _after(head: list[NDArray[np.uint8]], source: Iterator[Any]) -> Iterator[NDArray[np.uint8]]:
-    """Yield the checked frames of `head`, emptying it so that none of them stays in memory, then those of `source`."""
-    while head:
-        yield head.pop(0)
-    for frame in source:
-        yield _checked_frame(frame)
-
-
-def _same_size(frames: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
-    first: tuple[int, ...] | None = None
-    for index, frame in enumerate(frames):
-        first = first or frame.shape
-        if frame.shape != first:
-            raise InputError(f"frame {index} has shape {frame.shape}, the first {first}; all frames must have one size")
-        yield frame

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -32,38 +30,12 @@ from leanseg.models.instructseg.views import (
     image_attention,
     window_views,
 )
+from leanseg.models.timing import StageTimer
 
 if TYPE_CHECKING:
     from leanseg.models.instructseg.model import InstructSeg
 
 STAGES = ("encode", "select", "coverage", "project", "temporal", "language", "pixel", "decode", "postprocess")
-
-
-class StageTimer:
-    """Seconds per stage; on a GPU each stage waits for its kernels, so that time lands where it was spent."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._seconds = dict.fromkeys(STAGES, 0.0)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the block's duration to a stage."""
-        start = self._now()
-        try:
-            yield
-        finally:
-            self._seconds[name] += self._now() - start
-
-    def take(self) -> dict[str, float]:
-        """Return the seconds since the last call and start again from zero."""
-        taken, self._seconds = self._seconds, dict.fromkeys(STAGES, 0.0)
-        return taken
-
-    def _now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -51,6 +52,11 @@ class TextTokenizer:
 
 
 def load_tokenizer(directory: str | Path) -> TextTokenizer:
+    """Read the tokenizer of a model folder."""
+    return TextTokenizer(read_backend(directory))
+
+
+def read_backend(directory: str | Path) -> Tokenizer:
     """Read `tokenizer.json` of a model folder, and tokens that only `added_tokens.json` lists."""
     path = Path(directory) / TOKENIZER_FILE
     if not path.is_file():
@@ -65,21 +71,27 @@ def load_tokenizer(directory: str | Path) -> TextTokenizer:
     _add_listed_tokens(backend, path.with_name("added_tokens.json"))
     backend.no_padding()
     backend.no_truncation()
-    return TextTokenizer(backend)
+    return backend
 
 
-def train_tokenizer(
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int, **options: Any) -> TextTokenizer:
+    """Train a tokenizer of at most `vocab_size` ids on `texts`; options of `train_backend`."""
+    return TextTokenizer(train_backend(texts, (END_OF_TEXT, SEG), vocab_size=vocab_size, **options))
+
+
+def train_backend(
     texts: Iterable[str],
+    special_tokens: Sequence[str],
     *,
     vocab_size: int,
     lower_case: bool = False,
     prefix_space: bool = False,
     min_frequency: int = 0,
     whole_texts: Sequence[str] = (),
-) -> TextTokenizer:
+) -> Tokenizer:
     """Train a byte-level BPE of at most `vocab_size` ids on `texts`; the same texts give the same tokenizer.
 
-    `prefix_space` gives a first word the id that it has after a space. Pairs rarer than `min_frequency` are not merged.
+    `special_tokens` have the first ids, in their order. `prefix_space` gives a first word the id that it has after a space. Pairs rarer than `min_frequency` are not merged.
     Each of `whole_texts` becomes one id, beyond `vocab_size`, wherever it stands, in its own case.
     """
     backend = Tokenizer(models.BPE())
@@ -90,13 +102,13 @@ def train_tokenizer(
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,
-        special_tokens=[END_OF_TEXT, SEG],
+        special_tokens=list(special_tokens),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
     backend.add_tokens([AddedToken(text, normalized=False) for text in whole_texts])
-    return TextTokenizer(backend)
+    return backend
 
 
 def _add_listed_tokens(backend: Tokenizer, path: Path) -> None:

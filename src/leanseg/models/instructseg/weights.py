@@ -8,7 +8,6 @@ computes in float32. (The release's own evaluation rounds everything to float16 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +24,6 @@ from leanseg.models.instructseg.files import StoredTensor
 from leanseg.models.instructseg.model import InstructSeg
 from leanseg.models.instructseg.names import LM_HEAD, from_released, to_released
 from leanseg.models.instructseg.tokenizer import TextTokenizer, load_tokenizer
-
-logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 EMBEDDING = "model.embed_tokens.weight"
@@ -61,7 +58,9 @@ def load_pretrained(
             f"{config.language.vocab_size} rows; expected a row per token; take both from one release"
         )
     model = _empty_model(config, tokenizer, lm_head=lm_head)
-    wanted = _check(stored, model, folder)
+    expected = {name: tuple(tensor.shape) for name, tensor in to_released(model.state_dict()).items()}
+    hint = f" (a model of other sizes needs the key {EXTRA_KEY!r} in config.json)"
+    wanted = files.fitting(stored, expected, folder, unused=(LM_HEAD,), many_wrong=hint)
     tensors = {name: _converted(name, tensor, compute) for name, tensor in files.read_tensors(wanted, target)}
     model.load_state_dict(from_released(tensors), assign=True)
     _fill_buffers(model, target)
@@ -141,31 +140,6 @@ def _empty_model(config: InstructSegConfig, tokenizer: TextTokenizer, *, lm_head
             f"the sizes in config.json make no model ({type(error).__name__}: {reason}); expected those of the "
             "weights beside it; fetch the file again"
         ) from error
-
-
-def _check(stored: Mapping[str, StoredTensor], model: InstructSeg, folder: Path) -> dict[str, StoredTensor]:
-    """Return the tensors to read, after comparing names and shapes with the model's."""
-    expected = {name: tuple(tensor.shape) for name, tensor in to_released(model.state_dict()).items()}
-    missing = sorted(expected.keys() - stored.keys())
-    if missing:
-        raise WeightsError(
-            f"{folder} lacks {len(missing)} of {len(expected)} tensors; expected those of its config.json; "
-            f"fetch all files of one model. Missing: {', '.join(missing)}"
-        )
-    wrong = [
-        f"{name} {list(stored[name].shape)} instead of {list(shape)}"
-        for name, shape in expected.items()
-        if stored[name].shape != shape
-    ]
-    if wrong:
-        hint = "" if len(wrong) < 10 else f" (a model of other sizes needs the key {EXTRA_KEY!r} in config.json)"
-        raise WeightsError(
-            f"{folder} has {len(wrong)} tensors of another shape than config.json says: {'; '.join(wrong)}{hint}"
-        )
-    unexpected = sorted(stored.keys() - expected.keys() - {LM_HEAD})
-    if unexpected:
-        logger.warning("%s holds %d tensors that are not used: %s", folder, len(unexpected), ", ".join(unexpected))
-    return {name: stored[name] for name in expected}
 
 
 def _converted(name: str, tensor: Tensor, compute: torch.dtype) -> Tensor:
