@@ -91,8 +91,9 @@ def train_backend(
 ) -> Tokenizer:
     """Train a byte-level BPE of at most `vocab_size` ids on `texts`; the same texts give the same tokenizer.
 
-    `special_tokens` have the first ids, in their order. `prefix_space` gives a first word the id that it has after a space. Pairs rarer than `min_frequency` are not merged.
-    Each of `whole_texts` becomes one id, beyond `vocab_size`, wherever it stands, in its own case.
+    `special_tokens` have the first ids, in their order. `prefix_space` gives a first word the id that it has after a
+    space. Pairs rarer than `min_frequency` are not merged. Each of `whole_texts` becomes one id, beyond `vocab_size`,
+    wherever it stands, in its own case.
     """
     backend = Tokenizer(models.BPE())
     if lower_case:
