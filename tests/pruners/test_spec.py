@@ -222,3 +222,16 @@ def test_an_edited_file_is_read_anew(mine):
     assert pruner(f"{mine}:Mine(keep_ratio=0.2)").offset == 0
     mine.write_text(MINE.replace("offset: int = 0", "offset: int = 4") + "\n")
     assert pruner(f"{mine}:Mine(keep_ratio=0.2)").offset == 4
+
+
+def test_a_learned_pruner_comes_with_the_module_that_it_holds():
+    scorer = len
+    made = pruner("union(first=vltp(), second=random())", keep_ratio=0.5, learned={"scorer": scorer})
+    assert made.first.scorer is scorer
+    assert made.spec() == "union(keep_ratio=0.5, first=vltp(keep_ratio=0.5), second=random(keep_ratio=0.5))"
+    with pytest.raises(SpecError, match="unknown pruner 'vltp'"):
+        pruner("vltp", keep_ratio=0.5)
+    with pytest.raises(SpecError, match="vltp: unknown option 'scorer'"):
+        pruner("vltp(scorer=3)", keep_ratio=0.5, learned={"scorer": scorer})
+    with pytest.raises(SpecError, match="vltp needs scorer"):
+        pruner("vltp", keep_ratio=0.5, learned={})

@@ -21,6 +21,7 @@ from leanseg.pruners.random import Random
 from leanseg.pruners.reserve import Reserve
 from leanseg.pruners.scope import SCOPE
 from leanseg.pruners.smooth import Smooth
+from leanseg.pruners.staged.vltp import LearnedPruner
 from leanseg.pruners.tome import ToMe
 from leanseg.pruners.uniform import Uniform
 from leanseg.pruners.union import Union
@@ -59,3 +60,6 @@ WRAPPERS: dict[str, type[Pruner]] = {
     "adaptive": Adaptive,
     "smooth": Smooth,
 }
+
+# Hold a trained module, so that they come with a model only.
+LEARNED: dict[str, type[Pruner]] = {"vltp": LearnedPruner}

@@ -6,14 +6,14 @@ import importlib.util
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 from leanseg.errors import LeansegError, SpecError, unknown_name
 from leanseg.pruners.base import Pruner
-from leanseg.pruners.registry import PRUNERS, WRAPPERS
+from leanseg.pruners.registry import LEARNED, PRUNERS, WRAPPERS
 
 LONGEST = 500
 DEEPEST = 4
@@ -21,13 +21,16 @@ _FILE = re.compile(r"(?P<path>[^()]+\.py):(?P<rest>[A-Za-z_]\w*(?:\(.*\))?)", re
 _GRAMMAR = "expected name or name(key=value, ...), as in evtp(keep_ratio=0.2)"
 
 
-def pruner(spec: str, *, keep_ratio: float | None = None, allow_files: bool = True) -> Pruner:
+def pruner(
+    spec: str, *, keep_ratio: float | None = None, allow_files: bool = True, learned: Mapping[str, Any] | None = None
+) -> Pruner:
     """Return the pruner that `spec` describes.
 
     `name(key=value, ...)` with a name of `PRUNERS` or `WRAPPERS`; a value is a Python literal or, for wrappers, another
     such spec, at most 4 deep and 500 characters. `keep_ratio` serves where the spec names none. With `allow_files`,
     `mine.py:Mine(keep_ratio=0.2)` takes the class `Mine` from a file, which RUNS that file: leave it off for anything
-    that comes from a network, a record or a configuration file.
+    that comes from a network, a record or a configuration file. `learned`: a model's modules, by the names of the
+    fields that hold them and that no text can; with them the names of `LEARNED` are known too.
 
     >>> pruner("random(seed=3)", keep_ratio=0.1)
     Random(keep_ratio=0.1, seed=3)
@@ -37,21 +40,30 @@ def pruner(spec: str, *, keep_ratio: float | None = None, allow_files: bool = Tr
     if len(spec) > LONGEST:
         raise SpecError(f"the pruner spec is {len(spec)} characters long; at most {LONGEST} are read")
     text = spec.strip()
+    known = _Known(learned)
     in_file = _FILE.fullmatch(text)
     if in_file is None:
-        return _build(_parse(text), _registered, keep_ratio, depth=1)
+        return _build(_parse(text), known, keep_ratio, depth=1)
     if not allow_files:
-        known = ", ".join([*PRUNERS, *WRAPPERS])
-        raise SpecError(f"pruners from files are not accepted here, only registered names: {known}")
-    path = in_file["path"]
+        raise SpecError(f"pruners from files are not accepted here, only registered names: {', '.join(known.classes)}")
     node = _parse(in_file["rest"])
     outer = node.func if isinstance(node, ast.Call) else node
+    if isinstance(outer, ast.Name):  # only the outermost name is the file's; specs inside it are registered ones
+        known.classes[outer.id] = _from_file(in_file["path"], outer.id)
+    return _build(node, known, keep_ratio, depth=1)
 
-    def find(name: str) -> type[Pruner]:
-        # Only the outermost name is the file's; specs inside it are registered ones.
-        return _from_file(path, name) if isinstance(outer, ast.Name) and name == outer.id else _registered(name)
 
-    return _build(node, find, keep_ratio, depth=1)
+class _Known:
+    """The classes that a spec may name, and what the fields without a text hold."""
+
+    def __init__(self, learned: Mapping[str, Any] | None) -> None:
+        self.classes: dict[str, type[Pruner]] = {**PRUNERS, **WRAPPERS, **({} if learned is None else LEARNED)}
+        self.learned = learned or {}
+
+    def find(self, name: str) -> type[Pruner]:
+        if name not in self.classes:
+            raise SpecError(unknown_name("pruner", name, self.classes))
+        return self.classes[name]
 
 
 def _parse(text: str) -> ast.expr:
@@ -65,28 +77,29 @@ def _parse(text: str) -> ast.expr:
         raise SpecError(f"cannot read the pruner spec {text!r} ({reason}); {_GRAMMAR}") from None
 
 
-def _build(node: ast.expr, find: Callable[[str], type[Pruner]], keep_ratio: float | None, depth: int) -> Pruner:
+def _build(node: ast.expr, names: _Known, keep_ratio: float | None, depth: int) -> Pruner:
     if depth > DEEPEST:
         raise SpecError(f"the pruner spec is nested more than {DEEPEST} deep")
     named = node.func if isinstance(node, ast.Call) else node
     if not isinstance(named, ast.Name):
         raise SpecError(f"cannot read {ast.unparse(node)!r} as a pruner; {_GRAMMAR}")
-    made = find(named.id)
+    made = names.find(named.id)
     values: dict[str, Any] = {}
     for argument in node.keywords if isinstance(node, ast.Call) else []:
         if argument.arg is None:
             raise SpecError(f"{named.id}(**...) is not possible in a pruner spec; {_GRAMMAR}")
         if argument.arg in values:
             raise SpecError(f"{named.id}: {argument.arg} is given twice")
-        values[argument.arg] = _value(argument.value, find, _own_ratio(node, keep_ratio), depth)
+        values[argument.arg] = _value(argument.value, names, _own_ratio(node, keep_ratio), depth)
     if isinstance(node, ast.Call) and node.args:
         raise SpecError(f"write a name before each value of {named.id}(...): {_GRAMMAR}")
-    known = [field.name for field in fields(made) if field.init]
+    known = [field.name for field in fields(made) if field.init and field.repr]
     for key in values:
         if key not in known:
             raise SpecError(f"{named.id}: {unknown_name('option', key, known)}")
     if "keep_ratio" in known and "keep_ratio" not in values and keep_ratio is not None:
         values["keep_ratio"] = keep_ratio
+    values |= {field.name: names.learned[field.name] for field in fields(made) if field.name in names.learned}
     needed = [field.name for field in fields(made) if field.init and field.default is MISSING]
     missing = [name for name in needed if name not in values and _has_no_factory(made, name)]
     if missing:
@@ -109,9 +122,9 @@ def _own_ratio(node: ast.expr, keep_ratio: float | None) -> float | None:
     return keep_ratio
 
 
-def _value(node: ast.expr, find: Callable[[str], type[Pruner]], keep_ratio: float | None, depth: int) -> Any:
+def _value(node: ast.expr, names: _Known, keep_ratio: float | None, depth: int) -> Any:
     if isinstance(node, ast.Call):
-        return _build(node, find, keep_ratio, depth + 1)
+        return _build(node, names, keep_ratio, depth + 1)
     try:
         value = ast.literal_eval(node)
     except (ValueError, TypeError, RecursionError, MemoryError):
@@ -125,13 +138,6 @@ def _value(node: ast.expr, find: Callable[[str], type[Pruner]], keep_ratio: floa
 
 def _has_no_factory(made: type[Pruner], name: str) -> bool:
     return next(field for field in fields(made) if field.name == name).default_factory is MISSING
-
-
-def _registered(name: str) -> type[Pruner]:
-    known = {**PRUNERS, **WRAPPERS}
-    if name not in known:
-        raise SpecError(unknown_name("pruner", name, known))
-    return known[name]
 
 
 def _from_file(given: str, name: str) -> type[Pruner]:
