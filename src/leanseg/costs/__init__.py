@@ -1,6 +1,7 @@
 """What a model costs before anything is run: multiply-adds by part, in pure Python and without torch.
 
-`instructseg` counts a whole answer, `sam` VLTP's image encoder. A further model is one more function here.
+`instructseg` counts a whole answer, `sam` VLTP's image encoder, `sam_method` the same under the methods beside VLTP. A
+further model is one more function here.
 """
 
 from leanseg.costs.amdahl import Amdahl, amdahl
@@ -11,6 +12,7 @@ from leanseg.costs.profile import UNIFORM, Profile, read_profile
 from leanseg.costs.readings import ExactReadings, PaperReadings
 from leanseg.costs.sam import SamCost, sam
 from leanseg.costs.sam_exact import SamSizes
+from leanseg.costs.sam_methods import MethodCost, sam_method
 from leanseg.costs.sizes import Sizes
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "Amdahl",
     "Cost",
     "ExactReadings",
+    "MethodCost",
     "PaperReadings",
     "Profile",
     "SamCost",
@@ -30,4 +33,5 @@ __all__ = [
     "instructseg",
     "read_profile",
     "sam",
+    "sam_method",
 ]

@@ -146,23 +146,26 @@ def encoder(
         "neck": neck(sizes) if keeps else shared * neck(sizes),
     }
     rows = dict(zip(sorted(keeps), kept, strict=True)) if kept is not None else {}
-    indices: Sequence[int] | None = None
-    n_kept = sizes.n_tokens
-    for block in range(sizes.depth):
-        if block in keeps:
-            indices = rows.get(block)
-            n_kept = keep_count(sizes.n_tokens, keeps[block], dropped=True)
-        weight = shared if block < first else 1
-        is_global = block in sizes.global_blocks
-        window = sizes.side if is_global else sizes.window
-        if n_kept == sizes.n_tokens:
-            work, places = dense_block(sizes, window)
-        else:
-            own = uniform(sizes.side, window, n_kept) if indices is None else counted(sizes.side, window, indices)
-            work, places = kept_block(sizes, window, own, policy)
-        parts["global_blocks" if is_global else "window_blocks"] += weight * work
+    active: int | Sequence[int] = sizes.n_tokens
+    for index in range(sizes.depth):
+        if index in keeps:
+            active = rows.get(index, keep_count(sizes.n_tokens, keeps[index], dropped=True))
+        weight = shared if index < first else 1
+        part, work, places = block(sizes, index, active, policy)
+        parts[part] += weight * work
         parts["rel_pos"] += weight * places
     return parts
+
+
+def block(sizes: SamSizes, index: int, kept: int | Sequence[int], policy: str = "drop") -> tuple[str, float, float]:
+    """Return which part a block belongs to, its work and its relative positions; `kept`: tokens, or how many."""
+    is_global = index in sizes.global_blocks
+    part, window = ("global_blocks", sizes.side) if is_global else ("window_blocks", sizes.window)
+    n_kept = kept if isinstance(kept, int) else len(kept)
+    if n_kept == sizes.n_tokens:
+        return part, *dense_block(sizes, window)
+    own = uniform(sizes.side, window, n_kept) if isinstance(kept, int) else counted(sizes.side, window, kept)
+    return part, *kept_block(sizes, window, own, policy)
 
 
 def dense_block(sizes: SamSizes, window: int) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -123,7 +124,7 @@ def run_block(
 
 
 def run_blocks(
-    blocks: Sequence[Block], tokens: Float[Tensor, "b h w d"], kept: Bool[Tensor, "b n"]
+    blocks: Sequence[Block] | torch.nn.ModuleList, tokens: Float[Tensor, "b h w d"], kept: Bool[Tensor, "b n"]
 ) -> Float[Tensor, "b h w d"]:
     """Run blocks on the kept tokens, however many of each picture; the others stay as they are and nobody sees them.
 
@@ -133,15 +134,16 @@ def run_blocks(
         for block in blocks:
             tokens = block(tokens)
         return tokens
-    if not len(blocks) or not bool(kept.any()):
+    chain = tuple(cast(Sequence[Block], blocks))
+    if not chain or not bool(kept.any()):
         return tokens
     grid, flat, places = Grid(*tokens.shape[1:3]), tokens.flatten(0, 2), kept.flatten().nonzero()[:, 0]
     layouts = {
         window: WindowLayout.of(kept, grid, window, by_count=tokens.device.type == "cpu")
-        for window in {block.window for block in blocks}
+        for window in {block.window for block in chain}
     }
     rows, nothing = flat[places], flat[:0]
-    for block in blocks:
+    for block in chain:
         rows = run_block(block, rows, layouts[block.window], nothing)
     return flat.index_copy(0, places, rows).view(tokens.shape)
 
@@ -179,5 +181,6 @@ def _bias(q: Float[Tensor, "w n h c"], group: WindowGroup, tables: tuple[Tensor,
     for table, query_line, key_line in lines:
         to_lines = torch.einsum("wnhc,wnkc->whnk", q, table[query_line])
         parts.append(to_lines.gather(3, key_line[:, None, None, :].expand(*to_lines.shape[:3], -1)))
-    bias = parts[0] + parts[1]
-    return bias if group.is_key is None else bias.masked_fill(~group.is_key[:, None, None, :], -torch.inf)
+    # In place: of all tensors here, these are the large ones.
+    bias = parts[0].add_(parts[1])
+    return bias if group.is_key is None else bias.masked_fill_(~group.is_key[:, None, None, :], -torch.inf)

@@ -97,7 +97,16 @@ def patch_labels(masks: Bool[Tensor, "r h w"], *, size: int = 1024, patch: int =
     >>> patch_labels(torch.tensor([[[False, True]]]), size=4, patch=2)
     tensor([[0., 1., 0., 0.]])
     """
+    return F.max_pool2d(_filled_up(masks, size, patch), patch).flatten(1)
+
+
+def patch_coverage(masks: Bool[Tensor, "r h w"], *, size: int = 1024, patch: int = 16) -> Float[Tensor, "r n"]:
+    """Return the share of each patch that lies inside the mask, scaled as for `patch_labels`; 0 and 1 are exact."""
+    return F.avg_pool2d(_filled_up(masks, size, patch), patch).flatten(1)
+
+
+def _filled_up(masks: Tensor, size: int, patch: int) -> Tensor:
     if size % patch:
         raise InputError(f"the input is {size} pixels wide; expected a multiple of the patch size {patch}")
     scaled = F.interpolate(masks.float()[:, None], size=scaled_size(*masks.shape[1:], size=size), mode="nearest")
-    return F.max_pool2d(fill_up(scaled, size), patch).flatten(1)
+    return fill_up(scaled, size)
