@@ -1,11 +1,12 @@
 import math
+from dataclasses import astuple
 from itertools import product
 
 import numpy as np
 import pytest
 
 from leanseg.errors import InputError
-from leanseg.metrics import Interval, bootstrap_mean, paired_bootstrap, significance
+from leanseg.metrics import Interval, _resampling, bootstrap_mean, paired_bootstrap
 
 
 def sample(seed, size=200, shift=0.0):
@@ -65,9 +66,13 @@ def test_it_is_deterministic_and_leaves_the_global_state():
 
 def test_memory_is_bounded_without_changing_the_draws(monkeypatch):
     values = sample(6, 50)
-    whole = bootstrap_mean(values, n_resamples=500)
-    monkeypatch.setattr(significance, "_CHUNK_VALUES", 120)
-    assert bootstrap_mean(values, n_resamples=500) == whole
+    whole = list(_resampling.draws(50, 500, seed=0))
+    mean = bootstrap_mean(values, n_resamples=500)
+    monkeypatch.setattr(_resampling, "_CHUNK_VALUES", 120)
+    chunks = list(_resampling.draws(50, 500, seed=0))
+    assert len(whole) == 1 and len(chunks) == 250
+    assert (np.concatenate(chunks) == whole[0]).all() and (whole[0].sum(axis=1) == 50).all()
+    assert astuple(bootstrap_mean(values, n_resamples=500))[:3] == pytest.approx(astuple(mean)[:3], abs=1e-14)
 
 
 def test_it_is_plain_in_json():

@@ -4,17 +4,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from leanseg.metrics import boundary, coverage, protocols, region, significance, video
+    from leanseg.metrics import (
+        boundary,
+        comparison,
+        correlation,
+        coverage,
+        protocols,
+        region,
+        significance,
+        tradeoff,
+        video,
+    )
     from leanseg.metrics.boundary import boundary_f, boundary_map, boundary_radius
+    from leanseg.metrics.comparison import Comparison, adjusted, compare
+    from leanseg.metrics.correlation import Correlation, GroupedCorrelation, pearson, spearman, within_groups
     from leanseg.metrics.coverage import Coverage, InformationBound, information_bound
     from leanseg.metrics.region import CIoU, GIoU, MIoU, OIoU, PrecisionAt, jaccard
-    from leanseg.metrics.significance import Interval, bootstrap_mean, paired_bootstrap
+    from leanseg.metrics.significance import Interval, bootstrap_mean, paired_bootstrap, paired_t
+    from leanseg.metrics.tradeoff import Retention, pareto, saturation, smallest_retention
     from leanseg.metrics.video import JF, SequenceStatistics, sequence_statistics
 
 _HOMES = {
     "boundary_f": "boundary",
     "boundary_map": "boundary",
     "boundary_radius": "boundary",
+    "Comparison": "comparison",
+    "adjusted": "comparison",
+    "compare": "comparison",
+    "Correlation": "correlation",
+    "GroupedCorrelation": "correlation",
+    "pearson": "correlation",
+    "spearman": "correlation",
+    "within_groups": "correlation",
     "Coverage": "coverage",
     "InformationBound": "coverage",
     "information_bound": "coverage",
@@ -27,37 +48,68 @@ _HOMES = {
     "Interval": "significance",
     "bootstrap_mean": "significance",
     "paired_bootstrap": "significance",
+    "paired_t": "significance",
+    "Retention": "tradeoff",
+    "pareto": "tradeoff",
+    "saturation": "tradeoff",
+    "smallest_retention": "tradeoff",
     "JF": "video",
     "SequenceStatistics": "video",
     "sequence_statistics": "video",
 }
-_MODULES = ("boundary", "coverage", "protocols", "region", "significance", "video")
+_MODULES = (
+    "boundary",
+    "comparison",
+    "correlation",
+    "coverage",
+    "protocols",
+    "region",
+    "significance",
+    "tradeoff",
+    "video",
+)
 
 __all__ = [
     "JF",
     "CIoU",
+    "Comparison",
+    "Correlation",
     "Coverage",
     "GIoU",
+    "GroupedCorrelation",
     "InformationBound",
     "Interval",
     "MIoU",
     "OIoU",
     "PrecisionAt",
+    "Retention",
     "SequenceStatistics",
+    "adjusted",
     "bootstrap_mean",
     "boundary",
     "boundary_f",
     "boundary_map",
     "boundary_radius",
+    "compare",
+    "comparison",
+    "correlation",
     "coverage",
     "information_bound",
     "jaccard",
     "paired_bootstrap",
+    "paired_t",
+    "pareto",
+    "pearson",
     "protocols",
     "region",
+    "saturation",
     "sequence_statistics",
     "significance",
+    "smallest_retention",
+    "spearman",
+    "tradeoff",
     "video",
+    "within_groups",
 ]
 
 
