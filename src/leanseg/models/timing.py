@@ -15,15 +15,21 @@ class StageTimer:
     def __init__(self, device: torch.device, stages: Sequence[str]) -> None:
         self._device, self._stages = device, tuple(stages)
         self._seconds = dict.fromkeys(self._stages, 0.0)
+        self._open: list[str] = []
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the block's duration to a stage."""
+        """Add the block's duration to a stage, and take it from the stage around it, if there is one."""
         start = self._now()
+        self._open.append(name)
         try:
             yield
         finally:
-            self._seconds[name] += self._now() - start
+            self._open.pop()
+            taken = self._now() - start
+            self._seconds[name] += taken
+            if self._open:
+                self._seconds[self._open[-1]] -= taken
 
     def take(self) -> dict[str, float]:
         """Return the seconds since the last call and start again from zero."""

@@ -46,7 +46,7 @@ def load_pretrained(
     are one error that names all of them, unexpected ones are logged. `lm_head` loads the language head too (for
     training only).
     """
-    compute, target = _dtype(dtype), resolve_device(device)
+    compute, target = compute_dtype(dtype), resolve_device(device)
     folder = files.model_folder(name_or_path, revision=revision, local_files_only=local_files_only)
     config = InstructSegConfig.from_dict(files.read_json(folder / files.CONFIG_FILE))
     stored = files.stored_tensors(folder)
@@ -103,7 +103,8 @@ def is_language_weight(name: str) -> bool:
     return name == LM_HEAD or (name.startswith("model.") and not name.startswith(_MIXED_FLOAT32))
 
 
-def _dtype(given: torch.dtype | str) -> torch.dtype:
+def compute_dtype(given: torch.dtype | str) -> torch.dtype:
+    """Return a compute type by its name or itself."""
     found = DTYPES.get(given) if isinstance(given, str) else given
     if found is None or found not in DTYPES.values():
         raise InputError(f"dtype {given!r} is not supported; expected {', '.join(DTYPES)}")

@@ -11,8 +11,8 @@ from leanseg.errors import LeansegError, WeightsError, unknown_name
 from leanseg.models.config_reading import mapping, read_part
 from leanseg.models.sam.config import LARGEST_IMAGE, SamConfig
 from leanseg.models.vltp.active import POLICIES
+from leanseg.models.vltp.encoders import ENCODERS
 from leanseg.models.vltp.staged_encoder import SEVERAL
-from leanseg.pruners import pruner
 
 MODEL_TYPE = "vltp"
 PROJECTORS = ("linear", "mlp")
@@ -95,8 +95,8 @@ class GuideConfig:
 class VLTPConfig:
     """All of one model. `stages`: after how many of SAM's blocks, and the fraction of all tokens that goes on.
 
-    `method` chooses there: "vltp", or a registered pruner's spec. `policy` and `reactivate` as in `StagedEncoder`;
-    `several`: what to do with several [SEG] of one answer, one pass each or a single one.
+    `method` of `ENCODERS` chooses there, and may have weights of its own; without stages SAM is as it was. `policy` and
+    `reactivate` as in `StagedEncoder`; `several`: what to do with several [SEG] of one answer, one pass each or one.
     """
 
     sam: SamConfig = field(default_factory=SamConfig)
@@ -108,7 +108,7 @@ class VLTPConfig:
     several: str = "per_prompt"
 
     def __post_init__(self) -> None:
-        for name, known in (("policy", POLICIES), ("several", SEVERAL)):
+        for name, known in (("policy", POLICIES), ("several", SEVERAL), ("method", ENCODERS)):
             if getattr(self, name) not in known:
                 raise WeightsError(unknown_name(name, str(getattr(self, name)), known))
         places = [place for place, _ in self.stages]
@@ -120,10 +120,8 @@ class VLTPConfig:
         try:
             for _, keep_ratio in self.stages:
                 check_ratio(keep_ratio)
-            # A stranger's file names methods; it never brings code along.
-            pruner(self.method, keep_ratio=1.0, allow_files=False, learned={"scorer": len})
         except LeansegError as error:
-            raise WeightsError(f"{error} (stages or method of the configuration)") from error
+            raise WeightsError(f"the stages {self.stages} are none: {error}") from error
 
     @classmethod
     def from_dict(cls, source: Mapping[str, Any]) -> VLTPConfig:

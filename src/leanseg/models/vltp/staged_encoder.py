@@ -12,6 +12,7 @@ takes what lies above the (r N)-th highest score; the text, and here, the top (1
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import cast
 
@@ -90,7 +91,8 @@ class StagedEncoder:
     `embed` and `neck`: from pixels to tokens (B, h, w, D) and from tokens to embeddings (B, C, h, w); None = tokens go
     in, or come out channels first. `policy`: what frozen tokens are to the attention of the others: "drop" = absent;
     "zero_kv" = like the filling of windows; "stale_kv" = their last features. `reactivate=False`: a later stage chooses
-    among what the earlier one kept (the paper's ablation, for scoring methods).
+    among what the earlier one kept (the paper's ablation, for scoring methods). `watch` surrounds every stage's choice,
+    so that a caller can tell its time from that of the blocks.
 
     Cost between two stages O(K D^2 + sum of n_w m_w D): linear layers see kept tokens only, windows without one are
     skipped, and attention has as many queries and keys as the window kept.
@@ -106,6 +108,7 @@ class StagedEncoder:
         embed: Callable[[Tensor], Tensor] | None = None,
         neck: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
+        self.watch: Callable[[], AbstractContextManager[None]] = nullcontext
         if policy not in POLICIES:
             raise SpecError(unknown_name("policy", str(policy), POLICIES))
         self.blocks = tuple(cast(Sequence[Block], blocks))
@@ -197,10 +200,11 @@ class StagedEncoder:
         for index in range(self.first_stage, len(self.blocks)):
             if index in stages:
                 tokens = _merged(tokens, active)
-                selection, scored = self._choose(stages[index], tokens, guidance, rows, active)
+                with self.watch():
+                    selection, scored = self._choose(stages[index], tokens, guidance, rows, active)
+                    active = self._activate(tokens, selection, self.blocks[index:])
                 selections.append(selection)
                 logits.append(scored)
-                active = self._activate(tokens, selection, self.blocks[index:])
                 mask = selection.mask()
             kept.append(mask)
             block = self.blocks[index]
