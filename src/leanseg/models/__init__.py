@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from leanseg.models.sam.config import SamConfig
     from leanseg.models.sam.model import Sam
     from leanseg.models.sam.weights import load_sam
+    from leanseg.models.vltp.config import VLTPConfig
+    from leanseg.models.vltp.model import VLTP
+    from leanseg.models.vltp.presets import VLTP_PRESETS
     from leanseg.models.vltp.staged_encoder import Stage, StagedEncoder
 
 _HOMES = {
@@ -22,17 +25,23 @@ _HOMES = {
     "SamConfig": "leanseg.models.sam.config",
     "Stage": "leanseg.models.vltp.staged_encoder",
     "StagedEncoder": "leanseg.models.vltp.staged_encoder",
+    "VLTP": "leanseg.models.vltp.model",
+    "VLTPConfig": "leanseg.models.vltp.config",
+    "VLTP_PRESETS": "leanseg.models.vltp.presets",
     "load_sam": "leanseg.models.sam.weights",
 }
 
 __all__ = [
     "PRESETS",
+    "VLTP",
+    "VLTP_PRESETS",
     "InstructSeg",
     "InstructSegConfig",
     "Sam",
     "SamConfig",
     "Stage",
     "StagedEncoder",
+    "VLTPConfig",
     "load_sam",
 ]
 
