@@ -24,7 +24,7 @@ def eval(
     protocol: Annotated[
         list[str] | None, typer.Option(help="An option of the protocol, name=value, as matching=id; repeatable.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first samples, or scenes.")] = None,
+    limit: Annotated[int | None, typer.Option(min=2, help="Only the first samples, or scenes.")] = None,
     per_scene: Annotated[int, typer.Option(min=1, help="Instructions asked of each generated scene.")] = 1,
     pruner: Annotated[
         list[str] | None,
@@ -39,7 +39,8 @@ def eval(
         bool, typer.Option("--mass-preserving", help="Measure every pruned row with kept mass as well.")
     ] = False,
     fact: Annotated[
-        list[str] | None, typer.Option(help="Note per answer: kept, coverage, seconds, stability; repeatable.")
+        list[str] | None,
+        typer.Option(help="Note: target (its area), and per answer kept, coverage, seconds, stability; repeatable."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda (under torchrun: each rank its own) or auto.")] = "cpu",
     out: Annotated[Path, typer.Option(help="The record; its lines beside it let a killed run resume.")] = Path(

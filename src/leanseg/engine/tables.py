@@ -13,15 +13,16 @@ from leanseg.engine.bench.metrics_tables import KIND as BENCH_METRICS
 from leanseg.engine.bench.metrics_tables import metrics_table
 from leanseg.engine.bench.select_tables import KIND as BENCH_SELECT
 from leanseg.engine.bench.select_tables import attention_table, details_table, methods_table, speed_table
-from leanseg.engine.evaluation.grid import MASS
+from leanseg.engine.evaluation.grid import MASS, UNPRUNED_LABELS
 from leanseg.engine.evaluation.scorings import scoring_of
 from leanseg.engine.records import read_record, write_json
+from leanseg.engine.study.base import KIND as STUDY
+from leanseg.engine.study.page import study_section
 from leanseg.errors import DataError
 from leanseg.metrics.result import plain
 from leanseg.metrics.significance import bootstrap_mean, paired_bootstrap
 
 Summary = dict[str, Any]
-UNPRUNED_LABELS = {"all": "all tokens", "ovp_only": "ovp-only", "blind": "blind"}
 
 
 def summarise(record: dict[str, Any]) -> list[Summary]:
@@ -164,6 +165,7 @@ RENDERERS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "select_attention": (BENCH_SELECT, attention_table),
     "select_details": (BENCH_SELECT, details_table),
     "metrics_speed": (BENCH_METRICS, metrics_table),
+    "study": (STUDY, study_section),
 }
 """The tables by name: the kind of record that each reads, and what makes the table from it."""
 

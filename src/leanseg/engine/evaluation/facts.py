@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from itertools import pairwise
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy as np
 
 from leanseg.data.base import Item
 from leanseg.errors import DataError, unknown_name
+from leanseg.metrics.coverage import Coverage
 
-FACTS = ("kept", "coverage", "seconds", "stability")
-"""`kept`: tokens per frame. `coverage`: means over frames of `leanseg.metrics.coverage`. `seconds`: per stage, summed
-over frames. `stability`: mean overlap of what successive frames share, of masks and of kept tokens (clips only)."""
+FACTS = ("target", "kept", "coverage", "seconds", "stability")
+"""`target`: the target's share of the pixels, which a line has with any of these. `kept`: tokens per frame. `coverage`:
+means over frames of `leanseg.metrics.coverage`. `seconds`: per stage, summed over frames. `stability`: mean overlap of
+what successive frames share, of masks and of kept tokens (clips only)."""
 _DIGITS = 5
 
 
@@ -44,7 +47,8 @@ class Facts:
         if selection is not None:
             self._kept.append(selection.k)
         if "coverage" in self._names and answer.coverage:
-            self._coverage.append({name: float(np.mean(value)) for name, value in answer.coverage[0].items()})
+            measured = answer.coverage[0]
+            self._coverage.append({each.name: float(measured[each.name]) for each in fields(Coverage)})
         for stage, seconds in answer.timings.items():
             self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
         if "stability" in self._names:

@@ -11,6 +11,8 @@ from leanseg.pruners import pruner
 # What a row's name says behind the pruner's where kept tokens keep the mass of those they stand for.
 MASS = ", mass kept"
 UNPRUNED = ("ovp_only", "blind")
+UNPRUNED_LABELS = {"all": "all tokens", "ovp_only": "ovp-only", "blind": "blind"}
+"""What tables call the rows without a pruner."""
 
 
 @dataclass(frozen=True, kw_only=True)
