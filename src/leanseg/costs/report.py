@@ -14,6 +14,8 @@ from leanseg.costs.datasets import DATASETS
 from leanseg.costs.estimate import instructseg
 from leanseg.costs.instructseg_paper import N
 from leanseg.costs.profile import UNIFORM, Profile
+from leanseg.costs.sam import sam
+from leanseg.costs.sam_methods import sam_method
 from leanseg.costs.sam_published import PUBLISHED
 from leanseg.costs.sizes import Sizes
 
@@ -156,6 +158,32 @@ def _staged() -> str:
     return table(header, lines)
 
 
+# Method, number of tokens in runs of blocks of ViT-H, after which blocks it acts, and the paper's Table 7.
+METHODS: tuple[tuple[str, tuple[tuple[int, int], ...], tuple[int, ...], str], ...] = (
+    ("vltp", ((4096, 16), (820, 16)), (16, 24), "1782"),
+    ("random", ((4096, 16), (2048, 16)), (16,), "2297"),
+    ("guidance_similarity", ((4096, 16), (820, 16)), (16, 24), ""),
+    ("kcenter", ((4096, 16), (820, 16)), (16, 24), ""),
+    ("evtp", ((4096, 16), (820, 16)), (16, 24), ""),
+    ("cts", ((3073, 32),), (0,), "2232"),
+    ("dtop", ((4096, 10), (2048, 11), (1024, 11)), (10, 21), "1892"),
+    ("svit", ((4096, 8), (2867, 8), (2007, 8), (1405, 8)), (8,), "1935"),
+)
+
+
+def _methods() -> str:
+    """Every encoder method at ViT-H, exactly, where the tokens that it keeps fall uniformly."""
+    header = ["method", "tokens x blocks", "its own work", "total, exact (ours)", "saved", "Table 7 (paper)"]
+    whole = sam("h", {}, "exact").total
+    lines = []
+    for name, runs, places, printed in METHODS:
+        cost = sam_method("h", name, [number for number, blocks in runs for _ in range(blocks)], places)
+        text = ", ".join(f"{number} x {blocks}" for number, blocks in runs)
+        figures = [f"{cost.parts['prune'] * 1e3:.1f}", f"{cost.total * 1e3:.1f}", f"{1 - cost.total / whole:.1%}"]
+        lines.append([f"`{name}`", text, *figures, printed])
+    return table(header, lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "paper": lambda: _overview("paper"),
     "exact": lambda: _overview("exact"),
@@ -164,6 +192,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ceilings": _ceilings,
     "caching": _caching,
     "staged": _staged,
+    "methods": _methods,
 }
 _BLOCK = re.compile(r"(<!-- costs: (\w+) -->\n)(.*?)(<!-- /costs -->)", re.DOTALL)
 
