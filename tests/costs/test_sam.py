@@ -19,6 +19,7 @@ from leanseg.costs.sam_published import PUBLISHED
 from leanseg.errors import BudgetError, InputError
 from leanseg.models.sam import config
 from leanseg.models.sam.image_encoder import ImageEncoder
+from leanseg.models.sam.mask_decoder import MaskDecoder
 from leanseg.models.sam.prompt_encoder import PromptEncoder
 from leanseg.models.vltp.prune_decoder import PruneDecoder, PruneScorer
 from leanseg.models.vltp.staged_encoder import Stage, StagedEncoder
@@ -99,6 +100,17 @@ def test_the_prune_decoder_as_torch_counts_it(size: str):
         given = (torch.zeros(1, 64, 64, sizes.width), torch.zeros(1, 256, 64, 64), torch.zeros(1, 1, 256))
         count, _ = _counted(lambda: decoder(*given, torch.zeros(1, 256, 64, 64)))
     assert count == sam_exact.prune_decoder(SamSizes.of(size))
+
+
+@pytest.mark.parametrize("size", ["b", "l", "h", tiny_config()], ids=["b", "l", "h", "tiny"])
+def test_the_mask_decoder_as_torch_counts_it(size: Any):
+    sizes = config.SamConfig.named(size) if isinstance(size, str) else size
+    side, dim = sizes.grid.height, sizes.dim
+    with torch.device("meta"):
+        decoder = MaskDecoder(sizes)
+        image, place, sparse = torch.zeros(1, dim, side, side), torch.zeros(1, dim, side, side), torch.zeros(1, 1, dim)
+        count, _ = _counted(lambda: decoder(image, place, sparse, image))
+    assert count == sam_exact.mask_decoder(SamSizes.of(size))
 
 
 @pytest.mark.parametrize("policy", sam_exact.POLICIES)

@@ -35,6 +35,8 @@ class SamSizes:
     dim: int = 256
     decoder_depth: int = 2
     decoder_hidden: int = 2048
+    score_hidden: int = 256
+    multimasks: int = 3
 
     @property
     def side(self) -> int:
@@ -194,10 +196,25 @@ def neck(sizes: SamSizes) -> int:
 
 def prune_decoder(sizes: SamSizes) -> int:
     """One call of VLTP's prune decoder: neck, two-way transformer over two prompt tokens, one product per token."""
-    tokens, queries, dim, inner = sizes.n_tokens, PROMPT_TOKENS, sizes.dim, sizes.dim // 2
+    return neck(sizes) + two_way(sizes, PROMPT_TOKENS) + formulas.linear(sizes.n_tokens, sizes.dim, 1)
+
+
+def mask_decoder(sizes: SamSizes) -> int:
+    """One mask for one prompt embedding: two-way transformer, upscaling twice, one mask's weights, all scores."""
+    tokens, dim, masks = sizes.n_tokens, sizes.dim, sizes.multimasks + 1
+    upscaled = formulas.linear(tokens, dim, dim) + formulas.linear(4 * tokens, dim // 4, dim // 2)
+    steering = 2 * formulas.linear(1, dim, dim) + formulas.linear(1, dim, dim // 8)
+    scores = formulas.linear(1, dim, sizes.score_hidden) + formulas.linear(1, sizes.score_hidden, sizes.score_hidden)
+    scores += formulas.linear(1, sizes.score_hidden, masks)
+    return two_way(sizes, 2 + masks) + upscaled + steering + scores + formulas.linear(16 * tokens, dim // 8, 1)
+
+
+def two_way(sizes: SamSizes, queries: int) -> int:
+    """The two-way transformer: layers in which queries and image read each other, and once more the queries."""
+    tokens, dim, inner = sizes.n_tokens, sizes.dim, sizes.dim // 2
     # Queries to image and back cost the same: projections of both sides, and each of one side with each of the other.
     cross = 2 * formulas.linear(queries + tokens, dim, inner) + formulas.attention(queries, tokens, inner)
     layer = (
         formulas.self_attention(queries, dim) + formulas.feed_forward(queries, dim, sizes.decoder_hidden) + 2 * cross
     )
-    return neck(sizes) + sizes.decoder_depth * layer + cross + formulas.linear(tokens, dim, 1)
+    return sizes.decoder_depth * layer + cross
