@@ -11,9 +11,7 @@ from tests.models.staged_reference import masked_block
 from torch import Tensor, nn
 
 from leanseg.models.sam.model import Sam
-from leanseg.models.vltp import encoders
-from leanseg.models.vltp.baselines.dtop import DToPHeads
-from leanseg.models.vltp.encoders import PrunedEncoder, Stages, pruned_encoder
+from leanseg.models.vltp.encoders import PrunedEncoder, Stages, encoder_weights, pruned_encoder
 
 STAGES: dict[str, dict[int, float]] = {"cts": {0: 0.6}, "dtop": {1: 1.0, 3: 1.0}, "svit": {1: 0.7, 2: 0.5}}
 OPTIONS: dict[str, dict[str, Any]] = {"dtop": {"confidence": 0.8}}
@@ -24,9 +22,7 @@ UNGUIDED = ("cts", "dtop", "svit")
 def weights(method: str, sam: Sam, stages: Stages | None = None) -> nn.Module | None:
     """Return weights of a method, drawn large enough to decide."""
     chosen = stages or STAGES.get(method)
-    # 12 channels of a tiny head have no 8 parts.
-    own = DToPHeads(sam.config, chosen, heads=2) if method == "dtop" else None
-    made = own or encoders.encoder_weights(method, sam.config, chosen)
+    made = encoder_weights(method, sam.config, chosen)
     if made is not None:
         generator = torch.Generator().manual_seed(SEEDS.get(method, 7))
         with torch.no_grad():

@@ -150,8 +150,8 @@ def test_labels_behind_an_exit_do_not_reach_a_later_head():
 
 def test_heads_and_confidence_that_cannot_be_are_refused():
     with pytest.raises(WeightsError, match="head is 12 wide, half of the tokens; expected a multiple of 8 heads"):
-        DToPHeads(tiny_config(), [1])
-    heads = DToPHeads(tiny_config(), [3, 1], heads=2)
+        DToPHeads(tiny_config(dim=32, decoder_heads=8), [1])
+    heads = DToPHeads(tiny_config(), [3, 1])
     assert heads.places == (1, 3)
     for confidence in (0.3, 1.2):
         with pytest.raises(SpecError, match=f"confidence is {confidence}; expected 0.5 to 1"):

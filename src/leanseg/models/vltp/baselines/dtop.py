@@ -35,12 +35,12 @@ CLASS_WEIGHT, MASK_WEIGHT, DICE_WEIGHT = 1.0, 20.0, 1.0
 
 
 class DToPHeads(nn.Module):
-    """A head behind each of `places` blocks."""
+    """A head behind each of `places` blocks, of as many parts as SAM's decoder has (8)."""
 
-    def __init__(self, config: SamConfig, places: Iterable[int], *, heads: int = 8, layers: int = 3) -> None:
+    def __init__(self, config: SamConfig, places: Iterable[int]) -> None:
         super().__init__()
         self.places = tuple(sorted(places))
-        self.heads = nn.ModuleList(TokenHead(config.width, heads=heads, layers=layers) for _ in self.places)
+        self.heads = nn.ModuleList(TokenHead(config.width, heads=config.decoder_heads) for _ in self.places)
 
 
 @dataclass(frozen=True, eq=False)
