@@ -20,7 +20,7 @@ import leanseg
 from leanseg.core import Selection, VisualTokens
 from leanseg.data.scenes.splits import find
 from leanseg.engine.overlay import kept_cells
-from leanseg.engine.segmenter import InstructSegSegmenter
+from leanseg.engine.segmenter import ModelSegmenter
 from leanseg.models.instructseg.preprocess import siglip_pixels
 from leanseg.models.instructseg.views import encode_frame
 from leanseg.pruners import PRUNERS, WRAPPERS, Pruner, pruner
@@ -84,7 +84,7 @@ def main() -> None:
     PAGE.write_text(render_page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def _tokens(model: InstructSegSegmenter, frames: list[np.ndarray]) -> VisualTokens:
+def _tokens(model: ModelSegmenter, frames: list[np.ndarray]) -> VisualTokens:
     """Return the frames' tokens with the cues of the tower, as a batch."""
     size = model.config.vision.image_size
     encoded = [encode_frame(model.model, siglip_pixels(frame, size)[None], cues=True) for frame in frames]
@@ -96,7 +96,7 @@ def _tokens(model: InstructSegSegmenter, frames: list[np.ndarray]) -> VisualToke
     )
 
 
-def _picture(model: InstructSegSegmenter, frame: np.ndarray, instruction: str, made: Pruner) -> list[Image.Image]:
+def _picture(model: ModelSegmenter, frame: np.ndarray, instruction: str, made: Pruner) -> list[Image.Image]:
     """Return the frame, what was kept of it and, where tokens are merged, what stands for what."""
     site = "after_projector" if "guidance" in made.cues else "before_projector"
     selection = model.segment(frame, instruction, pruner=made, site=site).selections[0]
@@ -107,12 +107,12 @@ def _picture(model: InstructSegSegmenter, frame: np.ndarray, instruction: str, m
     return panels
 
 
-def _panel(model: InstructSegSegmenter, frame: np.ndarray, selection: Selection, side: int) -> Image.Image:
+def _panel(model: ModelSegmenter, frame: np.ndarray, selection: Selection, side: int) -> Image.Image:
     picture = kept_cells(frame, selection.indices[0].numpy(), model.layout, min_side=side)
     return picture.resize((side, side), Image.Resampling.BICUBIC)
 
 
-def _owners(model: InstructSegSegmenter, frame: np.ndarray, selection: Selection) -> Image.Image:
+def _owners(model: ModelSegmenter, frame: np.ndarray, selection: Selection) -> Image.Image:
     """Paint every cell with the mean colour of the cells that its owner stands for; dropped ones stay white."""
     grid = model.layout.grid
     cells = np.asarray(Image.fromarray(frame).resize((grid.width, grid.height), Image.Resampling.BOX))

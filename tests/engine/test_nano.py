@@ -14,7 +14,7 @@ import torch
 
 import leanseg
 from leanseg.data.scenes.splits import split
-from leanseg.engine.segmenter import InstructSegSegmenter, assets_folder
+from leanseg.engine.segmenter import ModelSegmenter, assets_folder
 from leanseg.models.presets import PRESETS
 from leanseg.pruners import pruner
 
@@ -23,11 +23,11 @@ N_SAMPLES = 24
 
 
 @pytest.fixture(scope="module")
-def nano() -> InstructSegSegmenter:
+def nano() -> ModelSegmenter:
     return leanseg.load(device="cpu")
 
 
-def test_it_is_the_preset_and_its_files_are_small(nano: InstructSegSegmenter) -> None:
+def test_it_is_the_preset_and_its_files_are_small(nano: ModelSegmenter) -> None:
     assert nano.config == PRESETS["nano"]
     weights = sorted((assets_folder() / "instructseg-nano").glob("*.safetensors"))
     assert 1 <= len(weights) <= 2
@@ -44,7 +44,7 @@ def test_it_loads_offline_in_under_two_seconds_of_processor_time() -> None:
     assert float(done.stdout) < 2.0
 
 
-def test_it_answers_as_its_record_says(nano: InstructSegSegmenter) -> None:
+def test_it_answers_as_its_record_says(nano: ModelSegmenter) -> None:
     record = json.loads(RECORD.read_text())
     dataset = split("test")
     stated, found = {"all": [], "blind": []}, {"all": [], "blind": []}
@@ -71,7 +71,7 @@ def test_it_answers_as_its_record_says(nano: InstructSegSegmenter) -> None:
     assert np.mean(found["all"]) > np.mean(found["blind"]) + 0.1
 
 
-def test_pruning_shortens_what_the_language_model_reads(nano: InstructSegSegmenter) -> None:
+def test_pruning_shortens_what_the_language_model_reads(nano: ModelSegmenter) -> None:
     sample = split("test")[0]
     result = nano.segment(sample.clip, sample.instruction, pruner=pruner("evtp(keep_ratio=0.2)"))
     assert result.selections[0].indices.shape == (1, 51)
@@ -79,7 +79,7 @@ def test_pruning_shortens_what_the_language_model_reads(nano: InstructSegSegment
     assert 0 < float(result.scores[0]) <= 1
 
 
-def test_bfloat16_answers_nearly_the_same(nano: InstructSegSegmenter) -> None:
+def test_bfloat16_answers_nearly_the_same(nano: ModelSegmenter) -> None:
     half = leanseg.load(device="cpu", dtype="bfloat16")
     assert half.model.language_dtype == torch.bfloat16
     sample = split("test")[1]

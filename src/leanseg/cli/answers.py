@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from leanseg.engine.clip_writer import ClipWriter
 from leanseg.engine.images import save_png, write_mask_png
-from leanseg.engine.overlay import COLOURS, TokenLayout, overlay
+from leanseg.engine.overlay import COLOURS, TokenLayout, overlay, stages_row
 from leanseg.engine.video import ClipInfo
 from leanseg.models.output import Segmentation
 
@@ -62,9 +62,13 @@ class Answer:
         file = f"{self.name}/mask.png" if self.info.is_picture else f"{self.name}/masks/{index:05d}.png"
         write_mask_png(self.folder / file, mask)
         self._masks.append(file)
-        kept = part.selections[0].indices[0].cpu().numpy() if part.selections else None
-        colours = COLOURS[self.colour % len(COLOURS) :] + COLOURS
-        picture = overlay(image, mask, kept, self.layout, colours=colours, min_side=OVERLAY_SIDE_PIXELS)
+        stages = [selection.indices[0].cpu().numpy() for selection in part.selections]
+        look: dict[str, Any] = {"colours": COLOURS[self.colour % len(COLOURS) :] + COLOURS}
+        look["min_side"] = OVERLAY_SIDE_PIXELS
+        if self.info.is_picture and len(stages) > 1:
+            picture = stages_row(image, mask, stages, self.layout, **look)
+        else:
+            picture = overlay(image, mask, stages[-1] if stages else None, self.layout, **look)
         if self._clip is None:
             save_png(self.folder / self._overlay, picture)
         else:

@@ -25,7 +25,16 @@ DEFAULT_PRUNER = "evtp"
 DEFAULT_KEEP_RATIO = 0.2
 # Whichever of the two is better on the shipped model; models are called with `compact` from Python, as the release.
 DEFAULT_POSITION_IDS = "compact"
+DEFAULT_SITE = "before_projector"
 SHIPPED = "instructseg-nano"
+# What InstructSeg has and VLTP has not: refused there, unless it is left as it is.
+OTHERS_DEFAULTS = {
+    "task": None,
+    "position_ids": DEFAULT_POSITION_IDS,
+    "site": DEFAULT_SITE,
+    "mass_preserving": False,
+    "template": None,
+}
 EPILOG = (
     'Examples: leanseg segment picture.png "the dog left of the red apple" | '
     'leanseg segment clip.mp4 "the tool" "the animal that moves" --pruner "evtp(keep_ratio=0.1)" --out out/clip | '
@@ -34,13 +43,17 @@ EPILOG = (
 
 _Source = Annotated[Path, typer.Argument(help="A picture, an mp4, gif or webm file, or a folder of frames.")]
 _Instructions = Annotated[list[str], typer.Argument(help="What to segment, in words; each is answered on its own.")]
-_Model = Annotated[str, typer.Option(help="A model in the package, `instructseg`, or a folder.")]
+_Model = Annotated[str, typer.Option(help="A model in the package, `instructseg`, `vltp`, or a folder.")]
 _Weights = Annotated[str | None, typer.Option(help="Folder or Hugging Face hub name of released weights.")]
 _Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub repository. (default: newest)")]
 _Local = Annotated[bool, typer.Option("--local-files-only", help="Use earlier downloads; never ask the network.")]
-_PrunerSpec = Annotated[str, typer.Option(help="Which tokens stay (`leanseg pruners`); `identity` keeps all.")]
+_PrunerSpec = Annotated[
+    str | None,
+    typer.Option(help="Which tokens stay (`leanseg pruners`); `identity` keeps all. (default: evtp; vltp: its own)"),
+]
 _KeepRatio = Annotated[
-    float | None, typer.Option(help="Fraction of tokens that stays, if the pruner's spec has none. (default: 0.2)")
+    float | None,
+    typer.Option(help="Fraction of tokens that stays, if the pruner's spec has none. (default: 0.2; vltp: its own)"),
 ]
 _Task = Annotated[str | None, typer.Option(help="referring or reasoning (for clips: video_...). (default: referring)")]
 _PositionIds = Annotated[str, typer.Option(help="Number kept tokens anew (compact) or not (original).")]
@@ -75,11 +88,11 @@ def segment(
     weights: _Weights = None,
     revision: _Revision = None,
     local_files_only: _Local = False,
-    pruner: _PrunerSpec = DEFAULT_PRUNER,
+    pruner: _PrunerSpec = None,
     keep_ratio: _KeepRatio = None,
     task: _Task = None,
     position_ids: _PositionIds = DEFAULT_POSITION_IDS,
-    site: _Site = "before_projector",
+    site: _Site = DEFAULT_SITE,
     mass_preserving: _Mass = False,
     template: _Template = None,
     device: _Device = "auto",
@@ -94,10 +107,9 @@ def segment(
     from leanseg.engine.video import clip_info
 
     info = clip_info(source)
-    chosen = _pruner(pruner, keep_ratio)
     options = _options(
-        pruner=chosen, task=task, position_ids=position_ids, site=site, mass_preserving=mass_preserving,
-        template=template,
+        _family(model, weights), pruner, keep_ratio, task=task, position_ids=position_ids, site=site,
+        mass_preserving=mass_preserving, template=template,
     )  # fmt: skip
     load_options: dict[str, Any] = {"device": device, "dtype": dtype, "local_files_only": local_files_only}
     if revision is not None:
@@ -122,10 +134,16 @@ def _check_instructions(instructions: list[str]) -> None:
             raise InputError("an instruction is empty; say in words what to segment, such as 'the dog on the left'")
 
 
-def _pruner(spec: str, keep_ratio: float | None) -> Pruner:
+def _family(model: str, weights: str | None) -> str:
+    from leanseg.engine.segmenter import family_of
+
+    return family_of(model, weights)
+
+
+def _pruner(spec: str, keep_ratio: float | None, learned: dict[str, Any] | None = None) -> Pruner:
     from leanseg.pruners import pruner
 
-    made = pruner(spec, keep_ratio=DEFAULT_KEEP_RATIO if keep_ratio is None else keep_ratio)
+    made = pruner(spec, keep_ratio=DEFAULT_KEEP_RATIO if keep_ratio is None else keep_ratio, learned=learned)
     if keep_ratio is not None and made.keep_ratio != keep_ratio:
         raise InputError(
             f"--pruner {made.spec()} and --keep-ratio {keep_ratio} contradict each other; give one of them"
@@ -133,11 +151,20 @@ def _pruner(spec: str, keep_ratio: float | None) -> Pruner:
     return made
 
 
-def _options(**given: Any) -> dict[str, Any]:
-    from leanseg.models.instructseg.options import read_options
+def _options(family: str, spec: str | None, keep_ratio: float | None, **given: Any) -> dict[str, Any]:
+    """Return the options for a model of this family, after checking them as it will."""
+    from leanseg.engine.segmenter import check_options
 
-    read_options(given)
-    return given
+    if family == "vltp":
+        # A name is the model's to fill with what it learnt; a file's class is the command line's alone.
+        made = None if spec is None else _pruner(spec, keep_ratio, learned={"scorer": len})
+        chosen = made if made is not None and ".py:" in made.name else spec
+        options = {name: value for name, value in given.items() if value != OTHERS_DEFAULTS[name]}
+        options |= {"pruner": chosen, "keep_ratio": keep_ratio}
+    else:
+        options = {"pruner": _pruner(spec or DEFAULT_PRUNER, keep_ratio), **given}
+    check_options(family, options)
+    return options
 
 
 def _run(request: Request, info: ClipInfo, said: list[str]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Pictures of results: masks as tints with a contour, kept tokens as dots at the place of the picture that they see.
 
-The two branches of a model cover a picture differently, and each is drawn in its own geometry: the pixel branch pads
-the picture, so its masks are already at the picture's size when they come here; the token branch squashes the whole
-picture to a square, so a token cell (row, column) of the grid is a rectangle with the picture's own aspect ratio.
+Tokens cover a picture in one of two ways: where a model squashes it to a square, a token cell (row, column) of the grid
+is a rectangle with the picture's own aspect ratio; where it fills the picture up to a square, cells are squares, and
+some lie beside the picture. Masks are at the picture's size already when they come here.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ COLOURS: tuple[Colour, ...] = (
     (254, 97, 0),
     (120, 94, 240),
 )
+_LABEL_COLOUR = (255, 255, 255)
 _TINT = 0.55
 _DIM = 0.25
 _GAP_FRACTION = 0.02
@@ -38,11 +39,13 @@ class TokenLayout:
     """Where a token grid lies on a picture: cells of equal size from the top left, over `used` of each side.
 
     `used` is (height, width) in (0, 1]: a patch embedding without padding leaves the last pixels of the squashed
-    picture unseen (27 x 14 = 378 of 384, so 378 / 384); 1 where the patches fill the picture.
+    picture unseen (27 x 14 = 378 of 384, so 378 / 384); 1 where the patches fill the picture. `padded`: the picture is
+    not squashed but filled up at the right or at the bottom.
     """
 
     grid: Grid
     used: tuple[float, float] = (1.0, 1.0)
+    padded: bool = False
 
     def boxes(self, height: int, width: int) -> NDArray[np.float64]:
         """Return the cells (N, 4) as (top, left, bottom, right) in pixels of a picture, in raster order.
@@ -50,6 +53,8 @@ class TokenLayout:
         >>> TokenLayout(Grid(1, 2)).boxes(10, 40).tolist()
         [[0.0, 0.0, 10.0, 20.0], [0.0, 20.0, 10.0, 40.0]]
         """
+        if self.padded:
+            height = width = max(height, width)
         cell = np.array([height * self.used[0] / self.grid.height, width * self.used[1] / self.grid.width])
         rows, columns = np.divmod(np.arange(self.grid.height * self.grid.width), self.grid.width)
         corner = np.stack([rows, columns], axis=1) * cell
@@ -121,12 +126,42 @@ def compare(
         kept_cells(image, kept, layout, min_side=min_side),
         overlay(image, masks, min_side=min_side),
     ]
+    return _in_a_row(panels)
+
+
+def stages_row(
+    image: NDArray[Any],
+    masks: NDArray[Any],
+    stages: Sequence[Sequence[int] | NDArray[Any]],
+    layout: TokenLayout | Grid,
+    *,
+    labels: Sequence[int] | NDArray[Any] | None = None,
+    **look: Any,
+) -> Image.Image:
+    """Return one `overlay` per stage on white, each with the tokens that this stage kept; `look` goes to `overlay`.
+
+    `labels`: tokens in which the wanted mask lies (VLTP's Eq. 13), outlined together, to compare with what was kept.
+    """
+    panels = [overlay(image, masks, kept, layout, **look) for kept in stages]
+    return _in_a_row(panels if labels is None else [_outlined(panel, labels, layout) for panel in panels])
+
+
+def _in_a_row(panels: Sequence[Image.Image]) -> Image.Image:
     width, height = panels[0].size
     gap = max(2, round(_GAP_FRACTION * width))
-    row = Image.new("RGB", (3 * width + 2 * gap, height), (255, 255, 255))
+    row = Image.new("RGB", (len(panels) * (width + gap) - gap, height), (255, 255, 255))
     for index, panel in enumerate(panels):
         row.paste(panel, (index * (width + gap), 0))
     return row
+
+
+def _outlined(picture: Image.Image, labels: Sequence[int] | NDArray[Any], layout: TokenLayout | Grid) -> Image.Image:
+    canvas = np.array(picture)
+    plane = np.zeros(canvas.shape[:2], dtype=bool)
+    for top, left, bottom, right in np.rint(_boxes_of(labels, layout, picture)).astype(int).tolist():
+        plane[top:bottom, left:right] = True
+    canvas[contour(plane, max(1, round(min(plane.shape) / 200)))] = _LABEL_COLOUR
+    return Image.fromarray(canvas)
 
 
 def contour(mask: NDArray[np.bool_], thickness: int = 1) -> NDArray[np.bool_]:

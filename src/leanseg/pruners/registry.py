@@ -21,6 +21,7 @@ from leanseg.pruners.random import Random
 from leanseg.pruners.reserve import Reserve
 from leanseg.pruners.scope import SCOPE
 from leanseg.pruners.smooth import Smooth
+from leanseg.pruners.staged.guidance_similarity import GuidanceSimilarity
 from leanseg.pruners.staged.vltp import LearnedPruner
 from leanseg.pruners.tome import ToMe
 from leanseg.pruners.uniform import Uniform
@@ -62,4 +63,4 @@ WRAPPERS: dict[str, type[Pruner]] = {
 }
 
 # Hold a trained module, so that they come with a model only.
-LEARNED: dict[str, type[Pruner]] = {"vltp": LearnedPruner}
+LEARNED: dict[str, type[Pruner]] = {"vltp": LearnedPruner, "guidance_similarity": GuidanceSimilarity}

@@ -52,14 +52,14 @@ class Run:
     def protocol(self) -> dict[str, Any]:
         """What another person needs to repeat the answers."""
         options, config, encoder = self.options, self.model.config, self.encoder
-        staged = isinstance(encoder, StagedEncoder)
-        stages = [[each.after_block, each.pruner.spec()] for each in encoder.stages] if staged else []
+        staged = encoder if isinstance(encoder, StagedEncoder) else None
+        stages = [[each.after_block, each.pruner.spec()] for each in staged.stages] if staged else []
         return {
             "model": options.model_name,
             "pruner": (stages[0][1] if stages else "none") if staged else type(encoder).__name__,
             "stages": stages,
-            "policy": encoder.policy if staged else None,
-            "reactivate": encoder.reactivate if staged else None,
+            "policy": staged.policy if staged else None,
+            "reactivate": staged.reactivate if staged else None,
             "several": self.several,
             "answer": None if options.generate else options.answer,
             "template": config.guide.template,

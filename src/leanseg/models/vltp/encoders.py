@@ -128,13 +128,17 @@ def _learned(sam: Sam, weights: PruneDecoder, keep_ratio: float) -> Pruner:
 
 
 def _similar(sam: Sam, weights: None, keep_ratio: float) -> Pruner:
-    """Compare in the width of SAM's prompts: tokens pass the neck's first convolution and its norm."""
+    return GuidanceSimilarity(keep_ratio=keep_ratio, projection=prompt_projection(sam))
+
+
+def prompt_projection(sam: Sam) -> Callable[[Tensor], Tensor]:
+    """Return the way from tokens to the width of SAM's prompts: the neck's first convolution and its norm."""
     convolution, norm = sam.image_encoder.neck[0], sam.image_encoder.neck[1]
 
     def projection(features: Tensor) -> Tensor:
         return cast(Tensor, norm(convolution(features.mT[..., None])))[..., 0].mT
 
-    return GuidanceSimilarity(keep_ratio=keep_ratio, projection=projection)
+    return projection
 
 
 def _sharing(sam: Sam, stages: Stages, weights: cts.CTSPolicy) -> cts.CTSEncoder:

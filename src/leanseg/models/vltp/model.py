@@ -15,12 +15,18 @@ from leanseg.models.sam.model import Sam
 from leanseg.models.vltp import mllm
 from leanseg.models.vltp.config import VLTPConfig
 from leanseg.models.vltp.conversation import ANSWER, IGNORED, Conversation, check_length, conversation, padded
-from leanseg.models.vltp.encoders import PrunedEncoder, encoder_method, encoder_weights, pruned_encoder
+from leanseg.models.vltp.encoders import (
+    PrunedEncoder,
+    encoder_method,
+    encoder_weights,
+    prompt_projection,
+    pruned_encoder,
+)
 from leanseg.models.vltp.guide import SegProjector, SegStates, seg_states
 from leanseg.models.vltp.prune_decoder import PruneDecoder, PruneScorer
 from leanseg.models.vltp.staged_encoder import Stage, StagedEncoder
 from leanseg.models.vltp.tokenizer import GuideTokenizer
-from leanseg.pruners import Pruner, pruner
+from leanseg.pruners import Identity, Pruner, pruner
 from leanseg.shapes import Float
 
 Stages = Sequence[tuple[int, float]]
@@ -120,12 +126,12 @@ class VLTP(nn.Module):
     ) -> PrunedEncoder:
         """Return SAM's image encoder with stages (after_block, keep_ratio); None = the configuration's, () = plain SAM.
 
-        `pruner`: None = the configuration's method; else this one chooses at every stage: a spec string takes the
-        stage's ratio where it names none, a `Pruner` has its own. "vltp" in a spec is this model's prune decoder.
+        `pruner`: None = the configuration's method; else this one chooses at every stage: a spec string (of registered
+        names) takes the stage's ratio where it names none, a `Pruner` has its own. "vltp" is this model's decoder.
         """
         config = self.config
         given = tuple(config.stages if stages is None else stages)
-        options = {
+        options: dict[str, Any] = {
             "policy": config.policy if policy is None else policy,
             "reactivate": config.reactivate if reactivate is None else reactivate,
         }
@@ -156,10 +162,12 @@ class VLTP(nn.Module):
 
     def _pruner(self, given: Pruner | str | None, keep_ratio: float) -> Pruner:
         if not isinstance(given, Pruner):
-            learned = {}
+            learned: dict[str, Any] = {"projection": prompt_projection(self.sam)}
             if isinstance(self.prune_decoder, PruneDecoder):
                 learned["scorer"] = PruneScorer(self.prune_decoder, self.sam.prompt_encoder)
-            given = pruner(cast(str, given), keep_ratio=keep_ratio, learned=learned)
+            given = pruner(cast(str, given), keep_ratio=keep_ratio, allow_files=False, learned=learned)
+        if isinstance(given, Identity):
+            return Identity()  # whatever the stage's ratio
         lacking = [cue for cue in given.cues if cue != "guidance"]
         if lacking or given.scope != "frame":
             wants = " and ".join(lacking) or "a clip's frames in one row"
