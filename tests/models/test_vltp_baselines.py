@@ -223,3 +223,16 @@ def test_random_draws_by_its_seed():
     assert torch.equal(kept[0], kept[1])
     assert not torch.equal(kept[0], kept[2])
     assert encoder_weights("random", sam.config) is None
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("method", ENCODERS)
+def test_half_precision_runs(method: str):
+    sam = tiny_sam().bfloat16()
+    own = weights(method, sam)
+    own = own if own is None else own.bfloat16()
+    made = pruned_encoder(method, sam, STAGES.get(method), own, **OPTIONS.get(method, {}))
+    output = made(pixels(sam, batch=2).bfloat16(), _guidance().bfloat16())
+    assert output.embeddings.dtype == torch.bfloat16
+    assert bool(output.embeddings.isfinite().all())
+    assert not all(bool(mask.all()) for mask in output.kept)
