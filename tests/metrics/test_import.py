@@ -11,6 +11,15 @@ def test_masks_are_measured_without_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_scipy_is_loaded_when_a_distribution_is_asked_for():
+    code = (
+        "import sys; from leanseg import metrics as m; m.compare, m.pareto; m.paired_bootstrap([1, 2], [2, 1]);"
+        "m.pearson([1, 2], [2, 1]); early = 'scipy' in sys.modules; m.paired_t([1, 2], [2, 1]);"
+        "sys.exit(early or 'scipy.special' not in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_every_name_is_there():
     assert dir(metrics) == sorted(metrics.__all__)
     assert all(getattr(metrics, name) is not None for name in metrics.__all__)

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from leanseg.errors import InputError, unknown_name
 from leanseg.metrics._resampling import (
-    ROUNDING,
     Array,
     check_confidence,
     checked_pair,
@@ -73,13 +72,14 @@ def compare(
     check_confidence(confidence)
     _check_correction(correction)
     pairs = _pairs(list(values), against)
-    _check_resolution(len(pairs), 1.0 - confidence, correction, n_resamples)
+    level = round(1.0 - confidence, 12)
+    _check_resolution(len(pairs), level, correction, n_resamples)
     differences = np.stack([_difference(values, first, second) for first, second in pairs], axis=1)
     sums, sizes = unit_sums(differences, clusters)
     means = resampled_means(sums, sizes, n_resamples)
     low, high = ends(means, confidence)
-    simultaneous_low, simultaneous_high = ends(means, 1.0 - (1.0 - confidence) / len(pairs))
-    p_bootstrap, p_t = two_sided(means, differences), _student_p(differences, sums, sizes)
+    simultaneous_low, simultaneous_high = ends(means, 1.0 - level / len(pairs))
+    p_bootstrap, (_, p_t) = two_sided(means, differences), student(differences, sums, sizes)
     columns = {
         "difference": differences.mean(axis=0),
         "low": low,
@@ -91,7 +91,7 @@ def compare(
         "p_t": p_t,
         "p_t_adjusted": adjusted(p_t, correction),
     }
-    significant = np.maximum(columns["p_bootstrap_adjusted"], columns["p_t_adjusted"]) < 1.0 - confidence
+    significant = np.maximum(columns["p_bootstrap_adjusted"], columns["p_t_adjusted"]) < level
     rows = [{name: float(column[i]) for name, column in columns.items()} for i in range(len(pairs))]
     return [
         Comparison(first=first, second=second, n=len(differences), significant=bool(found), **row)
@@ -154,12 +154,6 @@ def _pairs(names: list[str], against: str | None) -> list[tuple[str, str]]:
 def _difference(values: Mapping[str, npt.ArrayLike], first: str, second: str) -> Array:
     a, b = checked_pair((first, second), values[first], values[second])
     return a - b
-
-
-def _student_p(differences: Array, sums: Array, sizes: Array) -> Array:
-    rounding = ROUNDING * np.abs(differences).max(axis=0)
-    # The confidence is that of the interval, which is not asked for here.
-    return np.array([student(column, sizes, least, 0.95).p for column, least in zip(sums.T, rounding, strict=True)])
 
 
 def _check_resolution(n_pairs: int, level: float, correction: str, n_resamples: int) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leanseg.errors import InputError, unknown_name
-from leanseg.metrics._resampling import ROUNDING, Array, checked_pair, chunks, draws, ends
+from leanseg.metrics._resampling import ROUNDING, Array, check_confidence, checked_pair, chunks, draws, ends
 
 METHODS = ("pearson", "spearman")
 # The two uses of chance draw from streams of their own.
@@ -135,6 +135,7 @@ class _Chance:
         )
 
     def correlation(self, confidence: float) -> Correlation:
+        check_confidence(confidence)
         coefficient = float(_coefficient(self.observed)[0])
         if math.isnan(coefficient):
             return Correlation(self.n, None, None, None, None)

@@ -1,6 +1,5 @@
 """How far a mean, or a mean difference, could be chance: the bootstrap and Student's t."""
 
-import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -98,20 +97,23 @@ def paired_t(
     """
     check_confidence(confidence)
     first, second = checked_pair(("a", "b"), a, b)
-    difference = first - second
-    sums, sizes = unit_sums(difference[:, None], clusters)
-    return student(sums[:, 0], sizes, ROUNDING * float(np.abs(difference).max()), confidence)
+    difference = (first - second)[:, None]
+    sums, sizes = unit_sums(difference, clusters)
+    error, p = student(difference, sums, sizes)
+    from scipy.special import stdtrit
+
+    mean, half = float(difference.mean()), float(stdtrit(len(sizes) - 1, (1.0 + confidence) / 2.0) * error[0])
+    return Interval(mean, mean - half, mean + half, float(p[0]))
 
 
-def student(sums: Array, sizes: Array, rounding: float, confidence: float) -> Interval:
-    """Return mean, interval and p of clusters given by their `sums` and `sizes`; an error below `rounding` is none."""
-    from scipy.special import stdtr, stdtrit  # the distribution's two functions; scipy.stats takes twice as long
+def student(differences: Array, sums: Array, sizes: Array) -> tuple[Array, Array]:
+    """Return each column's standard error and p by `paired_t`, given its values and the sums and sizes of its units."""
+    from scipy.special import stdtr  # not scipy.stats, which takes twice as long to import
 
-    n_units, n_samples = len(sizes), float(sizes.sum())
-    mean = float(sums.sum()) / n_samples
-    residuals = sums - mean * sizes
-    error = math.sqrt(n_units / (n_units - 1) * float(residuals @ residuals)) / n_samples
-    if error <= rounding:
-        return Interval(mean, mean, mean, 1.0 if abs(mean) <= rounding else 0.0)
-    half = float(stdtrit(n_units - 1, (1.0 + confidence) / 2.0)) * error
-    return Interval(mean, mean - half, mean + half, 2.0 * float(stdtr(n_units - 1, -abs(mean) / error)))
+    mean, rounding = differences.mean(axis=0), ROUNDING * np.abs(differences).max(axis=0)
+    freedom = len(sizes) - 1
+    residuals = sums - sizes[:, None] * mean
+    error = np.sqrt((freedom + 1) / freedom * (residuals**2).sum(axis=0)) / sizes.sum()
+    constant = error <= rounding
+    p = 2.0 * stdtr(freedom, -np.abs(mean) / np.where(constant, 1.0, error))
+    return np.where(constant, 0.0, error), np.where(constant, np.abs(mean) <= rounding, p)
