@@ -208,4 +208,13 @@ def add_summary(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-__all__ = ["RENDERERS", "add_summary", "by_kind", "render_document", "summarise", "update_documents", "write_json"]
+__all__ = [
+    "UNPRUNED_LABELS",
+    "RENDERERS",
+    "add_summary",
+    "by_kind",
+    "render_document",
+    "summarise",
+    "update_documents",
+    "write_json",
+]

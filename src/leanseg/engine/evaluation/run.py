@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from typing import Any
 
 from leanseg.engine.evaluation.lines import Lines, append
 from leanseg.engine.evaluation.scoring import Line
 from leanseg.engine.evaluation.worker import Evaluation, Worker, one_thread
-from leanseg.errors import DataError
+from leanseg.errors import DataError, LeansegError
 from leanseg.processes import leave_with_parent
 
 _POLL_SECONDS = 0.5
@@ -72,10 +74,10 @@ class _Progress:
 def _run_workers(evaluation: Evaluation, book: Lines, shares: Sequence[Sequence[int]], progress: _Progress) -> None:
     context = get_context("spawn")
     parts = [book.part(rank) for rank in range(len(shares))]
-    workers = []
+    workers, said = [], context.SimpleQueue()
     for part, share in zip(parts, shares, strict=True):
         book.write((), part)
-        workers.append(context.Process(target=_work, args=(evaluation, part, share), daemon=True))
+        workers.append(context.Process(target=_work, args=(evaluation, part, share, said), daemon=True))
     try:
         for worker in workers:
             worker.start()
@@ -86,7 +88,7 @@ def _run_workers(evaluation: Evaluation, book: Lines, shares: Sequence[Sequence[
             progress.set(sum(part.read_bytes().count(b"\n") - 1 for part in parts))
             for part, worker in zip(parts, workers, strict=True):
                 if worker.sentinel in ended:
-                    _check_ended(worker, part)
+                    _check_ended(worker, part, said)
     finally:
         for worker in workers:
             if worker.pid is not None:
@@ -94,16 +96,22 @@ def _run_workers(evaluation: Evaluation, book: Lines, shares: Sequence[Sequence[
                 worker.join()
 
 
-def _check_ended(worker: SpawnProcess, part: Path) -> None:
+def _check_ended(worker: SpawnProcess, part: Path, said: Any) -> None:
     worker.join()
     if worker.exitcode != 0:
+        if not said.empty():
+            raise DataError(said.get())
         raise DataError(
             f"a process of the evaluation stopped with code {worker.exitcode}; its finished samples are in {part}; "
             "run the same command again to resume"
         )
 
 
-def _work(evaluation: Evaluation, part: Path, indices: Sequence[int]) -> None:
+def _work(evaluation: Evaluation, part: Path, indices: Sequence[int], said: Any) -> None:
     leave_with_parent()
     one_thread()
-    evaluate_part(evaluation, part, indices)
+    try:
+        evaluate_part(evaluation, part, indices)
+    except LeansegError as error:
+        said.put(str(error))
+        sys.exit(1)

@@ -1,0 +1,253 @@
+"""Puts a report together: from a record, and where they are at hand its model and data, to one HTML page."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from leanseg.engine.evaluation.grid import Row
+from leanseg.engine.evaluation.request import Request, plan
+from leanseg.engine.evaluation.scorings import scoring_of
+from leanseg.engine.evaluation.worker import Evaluation
+from leanseg.engine.report import cases, measured
+from leanseg.engine.report.charts import retention_chart
+from leanseg.engine.tables import kind_table, retention_table, summarise
+from leanseg.errors import DataError, InputError, unknown_name
+
+_LATENCY_SAMPLES = 10
+_LABELS = {"giou": "gIoU", "J&F": "J&F"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportRequest:
+    """Which record becomes a page. `rows` are those whose cases are shown: by default the first at a fifth kept.
+
+    `model` and `root` are where the record's model and data lie on this machine; without the model there are no cases,
+    no costs and no latency. `cases` False leaves out all that must be run.
+    """
+
+    record: dict[str, Any]
+    model: str | None = None
+    root: Path | None = None
+    rows: tuple[str, ...] = ()
+    device: str = "cpu"
+    cases: bool = True
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with what stands below it: words, then HTML that this package made."""
+
+    title: str
+    text: str = ""
+    tables: list[list[list[str]]] = field(default_factory=list)
+    svg: str = ""
+    figures: list[tuple[str, str]] = field(default_factory=list)
+    """(Caption, JPEG in base 64)."""
+
+
+def build(request: ReportRequest, progress: Callable[[str], None] | None = None) -> str:
+    """Return the page. `progress` is called with what is being done.
+
+    Raises:
+        DataError: the record cannot be read as an evaluation, a row is not in it, or the data set is not there.
+        InputError: the model at hand has other weights than the record's.
+    """
+    record = _checked(request.record)
+    rows = _shown_rows(record, request.rows)
+    told = progress or (lambda _: None)
+    evaluation = _evaluation(request, record, rows) if request.cases else None
+    sections = [_results(record), _chart(record)]
+    if any(row["name"] == "blind" for row in record["rows"]) and "kinds_blind" in record:
+        sections.append(Section("By kind", tables=[markdown_cells(kind_table(record))]))
+    if evaluation is not None:
+        told("cases")
+        segmenter: Any = evaluation.make()
+        sections += _cases(record, evaluation, segmenter, rows)
+        told("latency")
+        sections += [_costs(record, segmenter), _latency(evaluation, segmenter, rows)]
+    sections += [*_facts(record), *_failures(record), _protocol(record), _environment(record)]
+    told("page")
+    return _rendered(record, sections)
+
+
+def _checked(record: dict[str, Any]) -> dict[str, Any]:
+    missing = [name for name in ("data", "model", "rows", "samples", "scoring", "options") if name not in record]
+    if missing:
+        raise DataError(
+            f"the record has no {', '.join(missing)}; expected one of leanseg eval as it is now; make it again"
+        )
+    return record if "summary" in record else {**record, "summary": summarise(record)}
+
+
+def _shown_rows(record: dict[str, Any], asked: tuple[str, ...]) -> list[Row]:
+    known = {row["name"]: row for row in record["rows"]}
+    if not asked:
+        pruned = [row for row in record["rows"] if row["pruner"]]
+        asked = tuple(row["name"] for row in sorted(pruned, key=lambda row: abs(row["keep_ratio"] - 0.2))[:1])
+    for name in asked:
+        if name not in known or not known[name]["pruner"]:
+            raise DataError(unknown_name("pruned row", name, [row for row in known if known[row]["pruner"]]))
+    return [Row(**known[name]) for name in asked]
+
+
+def _evaluation(request: ReportRequest, record: dict[str, Any], rows: list[Row]) -> Evaluation:
+    """Return the evaluation whose samples are asked again. A record names no model that this machine would fetch."""
+    from leanseg.engine.segmenter import shipped_models
+
+    model = request.model or record["model"]
+    if request.model is None and model not in shipped_models():
+        raise InputError(
+            f"the record's model is {model!r}, which is not in the package; say where it lies on this machine with "
+            "--model, or leave out what must be run with --no-cases"
+        )
+    options, scoring = record["options"], dict(record["scoring"])
+    scoring.pop("name")
+    found = plan(
+        Request(
+            out=Path("unused.json"), model=model, data=record["data"], root=request.root,
+            data_options=record.get("data_options", {}), protocol=scoring, device=request.device, cache_bytes=0,
+            site=options["site"], position_ids=options["position_ids"], rows=(Row(name="all"), *rows),
+        )
+    )  # fmt: skip
+    if found.subject["weights"] != record["weights"]:
+        raise InputError(
+            f"the weights of {model!r} are not those of the record ({str(record['weights'])[:12]}); give the model "
+            "that was evaluated with --model, or leave out what must be run with --no-cases"
+        )
+    return found
+
+
+def _results(record: dict[str, Any]) -> Section:
+    measure = record["summary"][0]["measure"]
+    cells = (
+        "gIoU ± half of its 95 % interval / cIoU" if measure == "giou" else "J&F ± half of its 95 % interval / J / F"
+    )
+    text = (
+        f"{len(record['samples'])} samples. Cells: {cells}; the interval is the bootstrap's over samples. ovp-only: "
+        "the key frame's tokens do not enter the language model; blind: no visual token does."
+    )
+    return Section("Results", text, [markdown_cells(retention_table(record))])
+
+
+def _chart(record: dict[str, Any]) -> Section:
+    label = _LABELS[record["summary"][0]["measure"]]
+    return Section("Quality and tokens kept", svg=retention_chart(record["summary"], f"{label} (95 % interval)"))
+
+
+def _cases(record: dict[str, Any], evaluation: Evaluation, segmenter: Any, rows: list[Row]) -> list[Section]:
+    scoring, lines = scoring_of(record), record["samples"]
+    label = _LABELS[scoring.measure]
+    sections = []
+    for row in rows:
+        chosen = cases.choose(lines, scoring.series(lines, "all"), scoring.series(lines, row.name), row.name)
+        figures = []
+        for case in chosen:
+            answered = cases.answer(evaluation, segmenter, case.line["index"], row)
+            caption = (
+                f"{case.rule}: “{case.line['instruction']}” ({case.line['id']}); {label} {case.everything:.3f} with "
+                f"all tokens, {case.pruned:.3f} with {row.name}"
+            )
+            figures.append((caption, b64encode(cases.figure(answered, segmenter.layout)).decode()))
+        text = (
+            "Chosen by rule among all samples: the largest gain, the median change and the largest loss against all "
+            "tokens. Pictures: original, target (blue), answer with all tokens above; kept tokens, their places and "
+            "the answer below. Clips: target, answer with all tokens, kept tokens, answer."
+        )
+        sections.append(Section(f"Cases: {row.name}", text, figures=figures))
+    return sections
+
+
+def _costs(record: dict[str, Any], segmenter: Any) -> Section:
+    ratios = sorted({row["keep_ratio"] for row in record["rows"] if row["pruner"]})
+    found = measured.costs(segmenter.config, ratios, is_clip=record["summary"][0]["measure"] != "giou")
+    table = [["tokens kept", "paper mode, released sizes", "exact mode, this model"]]
+    table += [[f"{100 * row['keep_ratio']:g} %", f"{row['paper']:.4f}", f"{row['exact']:.4f}"] for row in found]
+    text = (
+        "1e12 multiply-adds of one answer on a typical input. Paper mode evaluates the published closed form at the "
+        "released model's sizes; exact mode counts what this model runs. The columns do not compare."
+    )
+    return Section("Costs", text, [table])
+
+
+def _latency(evaluation: Evaluation, segmenter: Any, rows: list[Row]) -> Section:
+    indices = list(evaluation.indices[:_LATENCY_SAMPLES])
+    found = measured.latency(evaluation, segmenter, indices, [Row(name="all"), *rows])
+    names = [name for name in found[0] if name not in ("row", "n")]
+    table = [["", *names]]
+    table += [[row["row"], *(f"{1000 * row[name]:.1f} ms" for name in names)] for row in found]
+    text = (
+        f"Median over {found[0]['n']} samples, one after the other in one process on {segmenter.model.device}, nothing "
+        "kept between answers; measured when this page was made."
+    )
+    return Section("Latency", text, [table])
+
+
+def _facts(record: dict[str, Any]) -> list[Section]:
+    """Return the means of what was noted of every answer."""
+    noted: dict[str, dict[str, list[float]]] = {}
+    for line in record["samples"]:
+        for row, facts in line.get("facts", {}).items():
+            for group in ("coverage", "stability"):
+                for name, value in facts.get(group, {}).items():
+                    noted.setdefault(row, {}).setdefault(f"{group} {name}", []).append(value)
+    if not noted:
+        return []
+    names = list(dict.fromkeys(name for values in noted.values() for name in values))
+    table = [["", *names]]
+    for row, values in noted.items():
+        means = [f"{sum(values[name]) / len(values[name]):.3f}" if name in values else "" for name in names]
+        table.append([row, *means])
+    return [Section("Noted of the answers", "Means over samples.", [table])]
+
+
+def _failures(record: dict[str, Any]) -> list[Section]:
+    failed = [line for line in record["samples"] if line.get("failures")]
+    if not failed:
+        return []
+    table = [["sample", "row", "what happened"]]
+    table += [[line["id"], row, text] for line in failed[:50] for row, text in line["failures"].items()]
+    text = f"{len(failed)} samples have answers that failed; they count as nothing found. At most 50 are listed."
+    return [Section("Failures", text, [table])]
+
+
+def _protocol(record: dict[str, Any]) -> Section:
+    named = {
+        "data": record["data"], "data options": record.get("data_options", {}), "scoring": record["scoring"],
+        "options": record["options"], **record.get("protocol", {}),
+    }  # fmt: skip
+    return Section("Protocol", tables=[[["", ""], *([name, str(value)] for name, value in named.items())]])
+
+
+def _environment(record: dict[str, Any]) -> Section:
+    about = record.get("environment", {})
+    named = {
+        "command": record.get("command"), "date": record.get("date"), "commit": record.get("commit"),
+        "model": record["model"], "weights (SHA-256)": record.get("weights"), **{k: about[k] for k in sorted(about)},
+    }  # fmt: skip
+    return Section("Environment", tables=[[["", ""], *([name, str(value)] for name, value in named.items())]])
+
+
+def markdown_cells(table: str) -> list[list[str]]:
+    """Return the cells of a Markdown table without its rule.
+
+    >>> markdown_cells("| a | b |" + chr(10) + "|---|---|" + chr(10) + "| 1 | 2 |")
+    [['a', 'b'], ['1', '2']]
+    """
+    lines = table.splitlines()
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in (lines[0], *lines[2:])]
+    return [row + [""] * (len(rows[0]) - len(row)) for row in rows]
+
+
+def _rendered(record: dict[str, Any], sections: list[Section]) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    source = (files("leanseg") / "assets" / "report" / "report.html").read_text(encoding="utf-8")
+    # Escaped throughout: a record is a stranger's text. Only the plot, which is drawn here, goes in as it is.
+    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(source)
+    generated = str(record["data"]).startswith("scenes:")
+    return template.render(title=f"{record['model']} on {record['data']}", generated=generated, sections=sections)
