@@ -209,8 +209,8 @@ def add_summary(record: dict[str, Any]) -> dict[str, Any]:
 
 
 __all__ = [
-    "UNPRUNED_LABELS",
     "RENDERERS",
+    "UNPRUNED_LABELS",
     "add_summary",
     "by_kind",
     "render_document",
