@@ -95,13 +95,13 @@ def paired_t(
     >>> paired_t([0.5, 0.6, 0.8], [0.4, 0.5, 0.7]).p
     0.0
     """
+    from scipy.special import stdtrit
+
     check_confidence(confidence)
     first, second = checked_pair(("a", "b"), a, b)
     difference = (first - second)[:, None]
     sums, sizes = unit_sums(difference, clusters)
     error, p = student(difference, sums, sizes)
-    from scipy.special import stdtrit
-
     mean, half = float(difference.mean()), float(stdtrit(len(sizes) - 1, (1.0 + confidence) / 2.0) * error[0])
     return Interval(mean, mean - half, mean + half, float(p[0]))
 
