@@ -107,6 +107,14 @@ class ReVOS(FileDataset):
                 mask |= decode(code[time], name, size)
         return mask
 
+    def depth(self, index: int, time: int) -> NDArray[np.uint8]:
+        """Return how many of a sample's annotations cover each pixel (H, W); the public evaluation compares with it."""
+        video, key, _, annotations, _ = self._units[index]
+        size = self._sizes[video.name]
+        codes = (self._codes(one, video)[time] for one in annotations)
+        masks = (decode(code, f"revos/{video.name}/{key}", size) for code in codes if code is not None)
+        return np.add.reduce([np.zeros(size, dtype=np.uint8), *masks], dtype=np.uint8)
+
     def foreground(self, video: str) -> NDArray[np.bool_]:
         """Return what any expression of a video means, (T, H, W); the robustness score needs it."""
         if video not in self._sizes:

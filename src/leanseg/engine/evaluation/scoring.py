@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any, ClassVar
 
 import numpy as np
@@ -58,9 +59,12 @@ class Scoring(ABC):
 
     @abstractmethod
     def nothing(self, unit: Unit | None) -> Any:
-        """Return the counts of an answer that failed, scored 0; without a unit where the sample itself cannot be read.
+        """Return the counts of an answer that failed, scored 0; without a unit where no annotation can be read.
 
-        The target's pixels are missed; where there are none, or they are unknown, one pixel is.
+        The target's pixels are missed; where there are none, or they cannot be read, one pixel is.
+
+        Raises:
+            DataError: what cannot be read decides which mean the sample enters, so that no score can be had.
         """
 
     @abstractmethod
@@ -78,9 +82,14 @@ class Scoring(ABC):
 
 def missed(unit: Unit | None) -> Counts:
     """Return per frame 0 pixels found, and those of the target (at least 1) missed."""
-    if unit is None:
-        return [[0, 1]]
-    return [[0, max(1, int(unit.truths(time)[0][0].sum()))] for time in range(unit.n_frames)]
+    return [[0, 1]] if unit is None else [[0, max(1, _area(unit, time))] for time in range(unit.n_frames)]
+
+
+def _area(unit: Unit, time: int) -> int:
+    try:
+        return int(unit.truths(time)[0][0].sum())
+    except Exception:  # it cannot be read, which the line says under `failures`
+        return 0
 
 
 def overlap(counts: Counts) -> dict[str, list[int]]:
@@ -111,7 +120,7 @@ class Region(Scoring):
     def result(self, lines: Sequence[Line], row: str) -> Result:
         samples = {line["id"]: self.values(line["counts"][row]) for line in lines}
         scores = {
-            "giou": float(np.mean([sample["giou"] for sample in samples.values()])),
+            "giou": fmean(sample["giou"] for sample in samples.values()),
             "ciou": CIoU.from_state(overlap([pair for line in lines for pair in line["counts"][row]])).compute(),
         }
         return Result(protocol=self.described, scores=scores, samples=samples)
@@ -145,6 +154,6 @@ class Video(Scoring):
         samples = {line["id"]: {"counts": [pair[:6] for pair in line["counts"][row]]} for line in lines}
         found = RefYouTubeVOS.from_state({"options": {"tolerance": self.tolerance}, "samples": samples}).compute()
         pairs = [pair for line in lines for pair in line["counts"][row]]
-        giou = float(np.mean(self.series(lines, row, "giou")))
+        giou = fmean(self.series(lines, row, "giou").tolist())
         extra = {"giou": giou, "ciou": CIoU.from_state(overlap(pairs)).compute()}
         return Result(protocol=self.described, scores={**found.scores, **extra}, samples=found.samples)

@@ -68,7 +68,7 @@ class COCOTasksScoring(Scoring):
         return found
 
     def nothing(self, unit: Unit | None) -> Counts:
-        return missed(unit)
+        return missed(_known(unit))
 
     def values(self, counts: Counts) -> dict[str, float]:
         return {"giou": picture_scores(counts, False)["iou"]}
@@ -103,11 +103,14 @@ class ReVOSScoring(Scoring):
     def frame(self, unit: Unit, time: int, answers: Sequence[Any]) -> list[int]:
         foreground = _foreground(unit)[time]
         saved = answers[0].masks[0].astype(np.uint8) * (255 if self.reference_compat else 1)
-        target = unit.truths(time)[0][0]
+        dataset: Any = unit.dataset
+        raw = self.metric.values == "raw"
+        target = dataset.depth(unit.index, time) if raw else unit.truths(time)[0][0]
         counts: list[int] = self.metric.counts(target[None], saved[None], foreground[None])[0].tolist()
         return counts
 
     def nothing(self, unit: Unit | None) -> Counts:
+        _known(unit)
         return []
 
     def values(self, counts: Counts) -> dict[str, float]:
@@ -122,6 +125,13 @@ class ReVOSScoring(Scoring):
             line["id"].removeprefix("revos/"): {"counts": line["counts"][row], "kind": line["kind"]} for line in lines
         }
         return ReVOS.from_state({"options": self.metric.options, "samples": samples}).compute()
+
+
+def _known(unit: Unit | None) -> Unit:
+    """Return the unit, whose kind says which mean it enters."""
+    if unit is None:
+        raise DataError("the annotation of a sample cannot be read, so that its kind is unknown; get its file again")
+    return unit
 
 
 def _foreground(unit: Unit) -> Any:

@@ -87,10 +87,11 @@ class RefDavisScoring(Scoring):
         if unit is None:
             raise DataError("a sequence of Ref-DAVIS17 cannot be read, so that its objects are unknown; mend the files")
         rows = [[*pair, 1, 1, 0, 0] for pair in missed(unit)]
-        facts = {"proposal": 0, "objects": len(unit.items)}
+        # As many as are measured where the run does not fail: labels up to the largest.
+        n_objects = max(item.meta["object_id"] for item in unit.items)
         return {
-            f"{unit.meta['video']}_{k}": {"counts": rows, "object": item.meta["object_id"], **facts}
-            for k, item in enumerate(unit.items, start=1)
+            f"{unit.meta['video']}_{k}": {"counts": rows, "object": k, "proposal": 0, "objects": n_objects}
+            for k in range(1, n_objects + 1)
         }
 
     def values(self, counts: dict[str, Any]) -> dict[str, float]:

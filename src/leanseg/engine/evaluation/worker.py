@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -75,11 +76,12 @@ class Worker:
         Raises:
             DataError: the first answers of a row all failed, which says that the request itself is wrong.
         """
+        unit = None
         try:
             unit = self.evaluation.scoring.unit(self.evaluation.dataset, index, self.groups[index])
             unit.truths(0)
         except Exception as error:
-            return self._unreadable(index, error)
+            return self._unreadable(index, unit, error)
         live = {row.name: _Answers(self, row, unit) for row in self.evaluation.rows}
         # All rows see a frame before any sees the next: they share its features, however long the clip is.
         for time in range(unit.n_frames):
@@ -95,14 +97,19 @@ class Worker:
         line: Line = {"index": unit.index, "id": unit.id, "kind": unit.kind}
         line |= {"instruction": " / ".join(unit.instructions), "counts": {}}
         if self.evaluation.facts:
-            areas = [int(unit.truths(time)[0][0].sum()) for time in range(unit.n_frames)]
-            pixels = unit.truths(0)[0][0].size
-            about = {name: unit.meta[name] for name in ("redundancy", "scene") if name in unit.meta}
-            line["target"] = {"area": round(sum(areas) / (len(areas) * pixels), 6), **about}
-            if "stability" in self.evaluation.facts:
-                line["target"]["stability"] = target_stability(unit.items[0])
             line["facts"] = {}
+            # Where a later mask cannot be read, `failures` says so.
+            with suppress(Exception):
+                line["target"] = self._target(unit)
         return line
+
+    def _target(self, unit: Unit) -> dict[str, Any]:
+        areas = [int(unit.truths(time)[0][0].sum()) for time in range(unit.n_frames)]
+        pixels = unit.truths(0)[0][0].size
+        about = {name: unit.meta[name] for name in ("redundancy", "scene") if name in unit.meta}
+        if "stability" in self.evaluation.facts:
+            about["stability"] = target_stability(unit.items[0])
+        return {"area": round(sum(areas) / (len(areas) * pixels), 6), **about}
 
     def _note(self, line: Line, name: str, answers: _Answers) -> None:
         if answers.error is None:
@@ -120,14 +127,13 @@ class Worker:
                 "mend the request and run it again"
             ) from answers.error
 
-    def _unreadable(self, index: int, error: Exception) -> Line:
+    def _unreadable(self, index: int, unit: Unit | None, error: Exception) -> Line:
         scoring, rows = self.evaluation.scoring, self.evaluation.rows
-        members = self.groups[index]
-        name = f"unreadable/{index}"
-        _log.warning("unit %d (samples %s) cannot be read: %s", index, list(members), error)
+        _log.warning("unit %d (samples %s) cannot be read: %s", index, list(self.groups[index]), error)
+        said = ("", None, "") if unit is None else (unit.id, unit.kind, " / ".join(unit.instructions))
         return {
-            "index": index, "id": name, "kind": None, "instruction": "",
-            "counts": {row.name: scoring.nothing(None) for row in rows},
+            "index": index, "id": said[0] or f"unreadable/{index}", "kind": said[1], "instruction": said[2],
+            "counts": {row.name: scoring.nothing(unit) for row in rows},
             "failures": {row.name: _said(error) for row in rows},
         }  # fmt: skip
 
@@ -168,10 +174,7 @@ class _Answers:
                 return self._scoring.counts(self._unit, self._frames)
             except Exception as error:
                 self.error = error
-        try:
-            return self._scoring.nothing(self._unit)
-        except Exception:  # the target cannot be read either
-            return self._scoring.nothing(None)
+        return self._scoring.nothing(self._unit)
 
 
 def _said(error: Exception) -> str:

@@ -1,0 +1,303 @@
+"""Public data sets are evaluated by their own protocols: the scores are those of the evaluators that read files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.engine.oracles import EVERYTHING, NOTHING, RIGHT, SURE, WRONG, Oracle, answer, save, units
+
+from leanseg.data.registry import open_dataset
+from leanseg.engine.evaluation.request import Request, plan
+from leanseg.engine.evaluation.run import evaluate
+from leanseg.engine.evaluation.scoring import Line
+from leanseg.engine.evaluation.worker import Evaluation
+from leanseg.errors import DataError
+from leanseg.metrics import CIoU, GIoU
+from leanseg.metrics.protocols import (
+    RIO,
+    COCOTasks,
+    RefDavis,
+    Result,
+    ReVOS,
+    evaluate_ref_davis,
+    evaluate_ref_youtube_vos,
+    evaluate_revos,
+    merge_objects,
+)
+from leanseg.run_length import decode_mask, encode_mask
+
+SAMPLES = Path(__file__).parents[1] / "golden" / "datasets"
+
+
+@dataclass
+class Measured:
+    evaluation: Evaluation
+    lines: list[Line]
+
+    def result(self, row: str) -> Result:
+        return self.evaluation.scoring.result(self.lines, row)
+
+    def score(self, row: str, name: str) -> float:
+        return self.result(row).scores[name]
+
+
+@pytest.fixture
+def measure(tmp_path: Path) -> Any:
+    """Return what evaluating a data set gives where the answers are right, shifted, and nothing."""
+
+    def measured(data: str, root: Path = SAMPLES, protocol: dict[str, Any] | None = None, **options: Any) -> Measured:
+        out = tmp_path / f"{len(list(tmp_path.glob('*.jsonl')))}.json"
+        request = Request(
+            out=out, model=str(tmp_path), data=data, root=root, data_options=options,
+            protocol=protocol or {}, pruners=("random",), keep_ratios=(0.5,),
+        )  # fmt: skip
+        planned = plan(request)
+        oracle = Oracle(planned)
+        evaluation = replace(planned, make=lambda: oracle)
+        return Measured(evaluation, evaluate(evaluation, request.lines))
+
+    return measured
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "samples"),
+    [
+        ("refcoco:val", {}, 6),
+        ("refcoco:val", {"unit": "ref", "rasteriser": "cv2"}, 3),
+        ("refcoco+:testA", {}, 2),
+        ("refcocog:test", {"split_by": "umd"}, 3),
+        ("reasonseg:val", {}, 2),
+        ("reasonseg:val", {"ignore": "background"}, 2),
+        ("instructseg:refcocog_val", {}, 8),
+    ],
+)
+def test_pictures_are_scored_by_giou_and_ciou(measure: Any, data: str, options: dict[str, Any], samples: int) -> None:
+    found = measure(data, **options)
+    assert len(found.lines) == samples
+    dataset = open_dataset(data, SAMPLES, **options)
+    for row in (RIGHT, WRONG, EVERYTHING, NOTHING):
+        giou, ciou = GIoU(), CIoU()
+        for index in range(len(dataset)):
+            sample = dataset[index]
+            for metric in (giou, ciou):
+                metric.update(sample.target[0], answer(row, sample.target[0]), _first(sample.ignore))
+        assert found.result(row).scores == {"giou": giou.compute(), "ciou": ciou.compute()}
+    assert found.score(RIGHT, "ciou") == pytest.approx(1) and found.score(NOTHING, "ciou") == 0
+    assert 0.2 < found.score(WRONG, "ciou") < 0.99
+
+
+def _first(ignore: np.ndarray | None) -> np.ndarray | None:
+    return None if ignore is None else ignore[0]
+
+
+def test_ignored_pixels_change_the_score_of_reasonseg(measure: Any) -> None:
+    strict = measure("reasonseg:val", ignore="background").score(EVERYTHING, "ciou")
+    assert measure("reasonseg:val").score(EVERYTHING, "ciou") > strict
+
+
+@pytest.mark.parametrize("row", [RIGHT, WRONG, NOTHING])
+def test_ref_youtube_vos_scores_as_from_files(measure: Any, tmp_path: Path, row: str) -> None:
+    found = measure("refyoutube:train")
+    for unit in units(found.evaluation):
+        for time, frame in enumerate(unit.meta["frames"]):
+            mask = answer(row, unit.truths(time)[0][0])
+            save(tmp_path / "masks" / unit.meta["video"] / unit.meta["expression"] / f"{frame}.png", 255 * mask)
+    expected = evaluate_ref_youtube_vos(SAMPLES / "Ref-YouTube-VOS", tmp_path / "masks")
+    result = found.result(row)
+    assert {name: result.scores[name] for name in expected.scores} == expected.scores
+    assert list(result.samples.values()) == list(expected.samples.values()) and len(result.samples) == 5
+    assert (result.scores["J&F"] == 1) == (row == RIGHT)
+
+
+def test_instructsegs_clip_files_score_as_the_clips_themselves(measure: Any, tmp_path: Path) -> None:
+    dataset: Any = open_dataset("refyoutube:train", SAMPLES)
+    videos: dict[str, Any] = {}
+    tracks = []
+    for item in map(dataset.item, range(len(dataset))):
+        name = item.meta["video"]
+        height, width = item.frame(0).shape[:2]
+        video = videos.setdefault(
+            name,
+            {
+                "id": len(videos), "video": name, "length": item.n_frames, "height": height, "width": width,
+                "file_names": [f"{name}/{frame}.jpg" for frame in item.meta["frames"]], "expressions": [],
+            },
+        )  # fmt: skip
+        video["expressions"].append(item.instruction)
+        codes = [encode_mask(item.target(time)[0]) for time in range(item.n_frames)]
+        tracks.append({"video_id": video["id"], "id": len(tracks), "segmentations": codes})
+    shutil.copytree(SAMPLES / "Ref-YouTube-VOS/train/JPEGImages", tmp_path / "train/JPEGImages")
+    (tmp_path / "refyoutube_train.json").write_text(
+        json.dumps({"videos": list(videos.values()), "annotations": tracks})
+    )
+    found = measure("instructseg:refyoutube_train", tmp_path)
+    expected = measure("refyoutube:train")
+    for row in (RIGHT, WRONG, NOTHING):
+        assert found.result(row).scores == expected.result(row).scores
+
+
+def write_label_maps(found: Measured, row: str, folder: Path, merge: str) -> None:
+    """Write what was answered as `<run>/<sequence>/<frame>.png`, merged by hand."""
+    for unit in units(found.evaluation):
+        for time, frame in enumerate(unit.meta["frames"]):
+            soft = np.stack([SURE * answer(row, target) for target, _ in unit.truths(time)])
+            merged = merge_objects(soft, merge)
+            labels = np.zeros_like(merged)
+            for number, item in enumerate(unit.items, start=1):
+                labels[merged == number] = item.meta["object_id"]
+            assert unit.kind is not None
+            save(folder / unit.kind / unit.meta["video"] / f"{frame}.png", labels)
+
+
+@pytest.mark.parametrize("row", [RIGHT, WRONG, NOTHING])
+@pytest.mark.parametrize("matching", ["hungarian", "id"])
+@pytest.mark.parametrize("merge", ["referformer", "overwrite"])
+def test_ref_davis_is_the_mean_of_four_runs(measure: Any, tmp_path: Path, row: str, matching: str, merge: str) -> None:
+    found = measure("refdavis:val", protocol={"matching": matching, "merge": merge}, layout="raw")
+    assert len(found.lines) == 2 * 4 and {len(unit.items) for unit in units(found.evaluation)} == {2}
+    write_label_maps(found, row, tmp_path / "maps", merge)
+    expected = evaluate_ref_davis(
+        SAMPLES / "ref-davis_raw/DAVIS", tmp_path / "maps", RefDavis(matching=matching), subset="val"
+    )
+    result = found.result(row)
+    assert result.scores == expected.scores and result.samples == expected.samples
+    assert result.protocol["runs"] == ["anno_0", "anno_1", "anno_2", "anno_3"]
+    assert (result.scores["J&F"] == 1) == (row == RIGHT)
+
+
+@pytest.mark.parametrize(
+    ("run", "protocol", "options"),
+    [("single", {"passes": "single_pass"}, {"layout": "raw"}), ("anno_2", {}, {"layout": "converted", "annotator": 2})],
+)
+def test_ref_davis_in_one_run(
+    measure: Any, tmp_path: Path, run: str, protocol: dict[str, str], options: dict[str, Any]
+) -> None:
+    found = measure("refdavis:val", protocol=protocol, **options)
+    assert [line["kind"] for line in found.lines] == [run, run]
+    write_label_maps(found, WRONG, tmp_path, "referformer")
+    expected = evaluate_ref_davis(
+        SAMPLES / "ref-davis_raw/DAVIS", tmp_path / run, RefDavis(passes="single_pass"), subset="val"
+    )
+    result = found.result(WRONG)
+    assert result.scores == expected.scores and result.samples == expected.samples
+    assert result.protocol["passes"] == protocol.get("passes", "four_annotators")
+    if run == "single":
+        assert found.lines[0]["instruction"].startswith("a red square. a red square moving to the right. the red")
+
+
+@pytest.fixture
+def overlapping(tmp_path: Path) -> Path:
+    """ReVOS's sample with two annotations of one expression that overlap, where the public code sums to 2."""
+    root = tmp_path / "ReVOS"
+    shutil.copytree(SAMPLES / "ReVOS", root)
+    masks = json.loads((root / "mask_dict.json").read_text())
+    one, other = masks["2"], masks["3"]
+    for time, (first, second) in enumerate(zip(one, other, strict=True)):
+        if first is not None and second is not None:
+            other[time] = encode_mask(decode_mask(first) | decode_mask(second))
+    (root / "mask_dict.json").write_text(json.dumps(masks))
+    return root
+
+
+@pytest.mark.parametrize("row", [RIGHT, WRONG, NOTHING])
+@pytest.mark.parametrize("compat", [False, True])
+def test_revos_scores_as_from_files(measure: Any, tmp_path: Path, overlapping: Path, row: str, compat: bool) -> None:
+    found = measure("revos:valid", overlapping, {"reference_compat": compat})
+    for unit in units(found.evaluation):
+        for time, frame in enumerate(unit.meta["frames"]):
+            mask = answer(row, unit.truths(time)[0][0])
+            save(tmp_path / "masks" / unit.meta["video"] / unit.meta["expression"] / f"{frame}.png", 255 * mask)
+    expected = evaluate_revos(overlapping, tmp_path / "masks", ReVOS(reference_compat=compat))
+    result = found.result(row)
+    np.testing.assert_equal(result.scores, expected.scores)
+    assert result.samples == expected.samples and len(result.samples) == 8
+    assert {line["kind"] for line in found.lines} == {"referring", "reasoning", "no_object"}
+    if row == RIGHT:
+        assert result.scores["J&F"] == 1 and (result.scores["R"] == 1) == (not compat)
+
+
+def test_revos_of_one_kind_has_no_overall(measure: Any) -> None:
+    result = measure("revos:valid", kind="reasoning").result(RIGHT)
+    assert result.scores["reasoning/J&F"] == 1 and np.isnan(result.scores["J&F"])
+
+
+def broken(root: Path, data: str, path: str, protocol: dict[str, Any]) -> tuple[Evaluation, list[Line]]:
+    """Evaluate where a file is damaged after the plan has looked for it."""
+    request = Request(
+        out=root / "r.json", model=str(root), data=data, root=root, protocol=protocol, pruners=("random",)
+    )
+    planned = plan(request)
+    evaluation = replace(planned, make=lambda: oracle)
+    oracle = Oracle(planned)
+    (root / path).write_bytes(b"no picture")
+    return evaluation, evaluate(evaluation, request.lines)
+
+
+def test_a_damaged_picture_stays_in_the_mean_of_its_kind(tmp_path: Path) -> None:
+    shutil.copytree(SAMPLES / "ReVOS", tmp_path / "ReVOS")
+    evaluation, lines = broken(tmp_path, "revos:valid", "ReVOS/JPEGImages/syn_valid_2/00000.jpg", {})
+    assert [line["kind"] for line in lines[4:]] == ["referring", "reasoning", "referring", "no_object"]
+    assert lines[4]["id"] == "revos/syn_valid_2/0" and "cannot read" in lines[4]["failures"][RIGHT]
+    scores = evaluation.scoring.result(lines, RIGHT).scores
+    assert scores["referring/J&F"] == scores["reasoning/J&F"] == scores["no_object/J&F"] == 0.5
+
+
+@pytest.mark.parametrize("passes", ["four_annotators", "single_pass"])
+def test_a_damaged_mask_of_a_sequence_scores_its_objects_zero(tmp_path: Path, passes: str) -> None:
+    shutil.copytree(SAMPLES / "ref-davis_converted", tmp_path / "ref-davis_converted")
+    path = "ref-davis_converted/valid/Annotations/tiny-dogs/00002.png"
+    evaluation, lines = broken(tmp_path, "refdavis:val", path, {"passes": passes})
+    scoring = evaluation.scoring
+    failed = [line for line in lines if "failures" in line]
+    assert len(failed) == len(lines) / 2 and all(scoring.values(line["counts"][RIGHT])["J"] == 0 for line in failed)
+    assert scoring.result(lines, RIGHT).scores["J&F"] == 0.5
+
+
+@pytest.mark.parametrize("data", ["revos:valid", "refdavis:val", "coco_tasks:task_1_test"])
+def test_a_sample_whose_kind_cannot_be_read_stops_the_run(data: str, tmp_path: Path) -> None:
+    scoring = plan(Request(out=tmp_path / "r.json", model=str(tmp_path), data=data, root=SAMPLES)).scoring
+    with pytest.raises(DataError, match=r"cannot be read, so that its (kind is|objects are) unknown; (get|mend)"):
+        scoring.nothing(None)
+
+
+@pytest.mark.parametrize("best", [False, True])
+def test_rio_counts_the_union_and_perhaps_the_best_object(measure: Any, best: bool) -> None:
+    found = measure("rio:common", protocol={"best_instance": best})
+    dataset: Any = open_dataset("rio:common", SAMPLES)
+    for row in (RIGHT, WRONG, NOTHING):
+        metric = RIO(best_instance=best)
+        for index in range(len(dataset)):
+            union = dataset[index].target[0]
+            metric.update(dataset[index].id, dataset.instances(index), answer(row, union))
+        assert found.result(row).scores == metric.compute().scores
+    assert ("best_instance" in found.result(RIGHT).scores) == best
+
+
+def test_coco_tasks_is_a_plain_mean_over_the_tasks_that_are_there(measure: Any, tmp_path: Path) -> None:
+    shutil.copytree(SAMPLES / "COCO2014", tmp_path / "COCO2014")
+    shutil.copytree(SAMPLES / "coco-tasks", tmp_path / "coco-tasks")
+    files = [tmp_path / "coco-tasks/annotations" / f"task_{task}_test.json" for task in range(1, 15)]
+    for number, file in enumerate(files, start=1):
+        if not file.exists():
+            shutil.copy(SAMPLES / f"coco-tasks/annotations/task_{1 if number % 2 else 8}_test.json", file)
+    whole = measure("coco_tasks:test", tmp_path)
+    one = measure("coco_tasks:task_1_test", tmp_path)
+    for row in (RIGHT, WRONG, NOTHING):
+        metric = COCOTasks()
+        for unit in units(whole.evaluation):
+            target = unit.truths(0)[0][0]
+            metric.update(unit.meta["task_id"], str(unit.meta["image_id"]), target, answer(row, target))
+        assert whole.result(row).scores == metric.compute().scores
+        assert one.score(row, "giou") == whole.result(row).samples["1"]["giou"]
+
+
+@pytest.mark.parametrize("data", ["refyoutube:valid", "refyoutube:valid_all", "refyoutube:test", "mmconv:train"])
+def test_what_has_no_published_masks_is_refused(data: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"{data} has no published masks, so that nothing can be scored on it; choose"):
+        plan(Request(out=tmp_path / "r.json", data=data, root=SAMPLES, data_options={"check": False}))
