@@ -207,19 +207,25 @@ def _shards(folder: Path) -> list[Path]:
                 f"{folder} has neither {WEIGHTS_FILE} nor {INDEX_FILE}; expected one of them; copy it there"
             )
         return [folder / WEIGHTS_FILE]
+    return indexed_files(index, ".safetensors")
+
+
+def indexed_files(index: Path, ending: str) -> list[Path]:
+    """Return the files of this ending, beside an index, that it names."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise WeightsError(f"{index} has no weight_map of names to files; expected the release's index; fetch it again")
     names = sorted(set(weight_map.values()))
-    outside = [name for name in names if Path(name).name != name or not name.endswith(".safetensors")]
+    outside = [name for name in names if Path(name).name != name or not name.endswith(ending)]
     if outside:
         raise WeightsError(
-            f"{index} names {', '.join(outside)}; expected safetensors files in the same folder; fetch it again"
+            f"{index} names {', '.join(outside)}; expected {ending[1:]} files in the same folder; fetch it again"
         )
+    folder = index.parent
     absent = [name for name in names if not (folder / name).is_file()]
     if absent:
         raise WeightsError(
-            f"{folder} lacks {', '.join(absent)}; expected every file that {INDEX_FILE} names; fetch them"
+            f"{folder} lacks {', '.join(absent)}; expected every file that {index.name} names; fetch them"
         )
     return [folder / name for name in names]
 

@@ -1,11 +1,14 @@
-"""Low-rank adapters on Phi's q_proj and v_proj, through peft: added for training, saved, loaded, merged."""
+"""Low-rank adapters on the language model's q_proj and v_proj, through peft: added for training, saved, loaded, merged.
+
+They serve every model of this package with a `language_model`: InstructSeg's Phi, and the LLaMA that guides VLTP.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors.torch import save_file
@@ -14,7 +17,6 @@ from torch.nn import Linear
 
 from leanseg.errors import WeightsError, unknown_name
 from leanseg.models.instructseg import files
-from leanseg.models.instructseg.model import InstructSeg
 
 ADAPTER = "default"
 CONFIG_FILE = "adapter_config.json"
@@ -29,6 +31,21 @@ _NOT_PLAIN = (
 )  # fmt: skip
 
 
+@runtime_checkable
+class Adaptable(Protocol):
+    """A model with a language model inside."""
+
+    training: bool
+
+    @property
+    def language_model(self) -> Any: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def named_parameters(self) -> Any: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoraOptions:
     """The release's recipe; `targets` are linear layers of the language model."""
@@ -39,7 +56,7 @@ class LoraOptions:
     targets: tuple[str, ...] = ("q_proj", "v_proj")
 
 
-def add_adapters(model: InstructSeg, options: LoraOptions | None = None) -> list[str]:
+def add_adapters(model: Adaptable, options: LoraOptions | None = None) -> list[str]:
     """Put trainable adapters, equal to nothing at first, beside the target layers; return their parameter names.
 
     The base weights of the language model are frozen by this, all other modules are left as they are.
@@ -64,7 +81,7 @@ def add_adapters(model: InstructSeg, options: LoraOptions | None = None) -> list
     return [name for name, _ in model.named_parameters() if "lora_" in name]
 
 
-def merge_adapters(model: InstructSeg) -> None:
+def merge_adapters(model: Adaptable) -> None:
     """Add every adapter to its base weight and put the plain layer back."""
     from peft.tuners.lora import LoraLayer
 
@@ -76,7 +93,7 @@ def merge_adapters(model: InstructSeg) -> None:
     remove_adapters(model)
 
 
-def save_adapters(model: InstructSeg, directory: str | Path, options: LoraOptions | None = None) -> None:
+def save_adapters(model: Adaptable, directory: str | Path, options: LoraOptions | None = None) -> None:
     """Write the adapters in peft's layout under the released names."""
     chosen = options or LoraOptions()
     directory = Path(directory)
@@ -94,7 +111,7 @@ def save_adapters(model: InstructSeg, directory: str | Path, options: LoraOption
     files.write_json(directory / CONFIG_FILE, content)
 
 
-def load_adapters(model: InstructSeg, directory: str | Path, *, merge: bool = True) -> None:
+def load_adapters(model: Adaptable, directory: str | Path, *, merge: bool = True) -> None:
     """Read adapters from a folder (safetensors only) and merge them, or leave them in place to be trained on."""
     directory = Path(directory)
     options = _read_options(directory)
@@ -132,7 +149,7 @@ def load_adapters(model: InstructSeg, directory: str | Path, *, merge: bool = Tr
         merge_adapters(model)
 
 
-def remove_adapters(model: InstructSeg) -> None:
+def remove_adapters(model: Adaptable) -> None:
     """Put the plain layers back and forget the adapters."""
     from peft.tuners.lora import LoraLayer
 
@@ -145,7 +162,7 @@ def remove_adapters(model: InstructSeg) -> None:
         del model.language_model.peft_config
 
 
-def _adapter_tensors(model: InstructSeg) -> Iterator[tuple[str, Tensor]]:
+def _adapter_tensors(model: Adaptable) -> Iterator[tuple[str, Tensor]]:
     for name, parameter in model.language_model.named_parameters():
         if "lora_" in name:
             yield name.replace(f".{ADAPTER}.", "."), parameter

@@ -6,8 +6,7 @@ sensitive (the positions' frequencies among it), and always computes in float32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -21,7 +20,6 @@ from leanseg.models.vltp.config import VLTPConfig
 from leanseg.models.vltp.model import VLTP
 from leanseg.models.vltp.tokenizer import GuideTokenizer, load_guide_tokenizer
 
-EMBEDDING = "mllm.model.language_model.embed_tokens.weight"
 _COMPUTED = ("mllm.", "sam.image_encoder.", "prune_decoder.")
 
 
@@ -46,7 +44,7 @@ def load_pretrained(
     model = empty_model(config, load_guide_tokenizer(folder))
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     wanted = files.fitting(stored, expected, folder)
-    fill(model, dict(files.read_tensors(wanted, target)), compute)
+    fill(model, files.read_tensors(wanted, target), compute)
     return model
 
 
@@ -107,16 +105,9 @@ def empty_model(config: VLTPConfig, tokenizer: GuideTokenizer) -> VLTP:
         ) from error
 
 
-def fill(model: VLTP, tensors: Mapping[str, Tensor], compute: torch.dtype) -> None:
+def fill(model: VLTP, tensors: Iterable[tuple[str, Tensor]], compute: torch.dtype) -> None:
     """Give an empty model its weights, each in its compute type, and the buffers that no file stores."""
-    strange = sorted(name for name, tensor in tensors.items() if not tensor.is_floating_point())
-    if strange:
-        raise WeightsError(
-            f"{', '.join(strange)} are stored as whole numbers; expected floating point; fetch them again"
-        )
-    # Copied, so that no parameter stays a window into a file that somebody may replace.
-    state = {name: tensor.to(compute_type(name, compute), copy=True) for name, tensor in tensors.items()}
-    model.load_state_dict(state, assign=True)
+    model.load_state_dict({name: _converted(name, tensor, compute) for name, tensor in tensors}, assign=True)
     device = model.device
     embeddings = model.mllm.model.vision_tower.embeddings
     embeddings.position_ids = torch.arange(embeddings.num_positions, device=device).expand(1, -1)
@@ -134,10 +125,13 @@ def compute_type(name: str, compute: torch.dtype) -> torch.dtype:
     return compute if name.startswith(_COMPUTED) else torch.float32
 
 
-def with_rows(config: VLTPConfig, rows: int) -> VLTPConfig:
-    """Return the configuration with another vocabulary size."""
-    language = replace(config.guide.language, vocab_size=rows)
-    return replace(config, guide=replace(config.guide, language=language))
+def _converted(name: str, tensor: Tensor, compute: torch.dtype) -> Tensor:
+    if not tensor.is_floating_point():
+        raise WeightsError(
+            f"the weight {name} is stored as {tensor.dtype}; expected floating point; fetch the files again"
+        )
+    # Copied, so that no parameter stays a window into a file that somebody may replace.
+    return tensor.to(compute_type(name, compute), copy=True)
 
 
 def _stored(name: str, tensor: Tensor, storage: str) -> Tensor:
