@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     )
     from leanseg.metrics.boundary import boundary_f, boundary_map, boundary_radius
     from leanseg.metrics.comparison import Comparison, adjusted, compare
-    from leanseg.metrics.correlation import Correlation, GroupedCorrelation, pearson, spearman, within_groups
+    from leanseg.metrics.correlation import (
+        Correlation,
+        GroupedCorrelation,
+        pearson,
+        spearman,
+        within_clusters,
+        within_groups,
+    )
     from leanseg.metrics.coverage import Coverage, InformationBound, information_bound
     from leanseg.metrics.region import CIoU, GIoU, MIoU, OIoU, PrecisionAt, jaccard
     from leanseg.metrics.significance import Interval, bootstrap_mean, paired_bootstrap, paired_t
@@ -35,6 +42,7 @@ _HOMES = {
     "GroupedCorrelation": "correlation",
     "pearson": "correlation",
     "spearman": "correlation",
+    "within_clusters": "correlation",
     "within_groups": "correlation",
     "Coverage": "coverage",
     "InformationBound": "coverage",
@@ -109,6 +117,7 @@ __all__ = [
     "spearman",
     "tradeoff",
     "video",
+    "within_clusters",
     "within_groups",
 ]
 
