@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from tests.engine.squares import FailsAt, LeftHalf, Squares, StopsAtOne
 
 from leanseg.engine.evaluation.grid import Row, grid
@@ -21,10 +20,6 @@ from leanseg.engine.records import read_record, record, weights_hash, write_json
 from leanseg.engine.segmenter import load
 from leanseg.engine.tables import add_summary, gate_table, kind_table, render_document, retention_table
 from leanseg.errors import DataError, LeansegError
-from leanseg.models.instructseg.model import InstructSeg
-from leanseg.models.instructseg.prompt import TASKS, prompt_text
-from leanseg.models.instructseg.tokenizer import train_tokenizer
-from leanseg.models.presets import PRESETS
 from leanseg.pruners import PRUNERS
 
 ROWS = grid(["random", "uniform(keep_ratio=0.5)"], [0.2, 0.1])
@@ -147,16 +142,6 @@ def test_without_pruners_the_papers_rivals_and_the_simple_ones_run_and_the_comma
     assert "--pruner evtp --pruner kcenter" in request.command and "identity" not in request.command
     quoted = replace(request, pruners=("random(seed=1, keep_ratio=0.2)",)).command
     assert "--pruner 'random(seed=1, keep_ratio=0.2)'" in quoted
-
-
-@pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        tokenizer = train_tokenizer([prompt_text(task) for task in TASKS], vocab_size=300)
-        InstructSeg(PRESETS["tiny"], tokenizer=tokenizer).save_pretrained(folder)
-    return folder
 
 
 def test_rows_share_a_pictures_features(tiny_model: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,15 @@ def evaluate_ranks(
 
     What is still to do is dealt as `todo[rank::ranks]`: nothing is padded and nothing repeated, unlike torch's
     DistributedSampler. Each rank appends to a file of its own, which a later run takes up, with any number of ranks.
-    Ranks may lie on machines that share no files: lines travel through the process group.
+    Ranks may lie on machines that share no files: lines travel through the process group. What a killed run finished on
+    such a machine, other than that of the first rank, is done again.
     """
     import torch.distributed as group
 
     if processes != 1:
         raise DataError(f"--processes is {processes} under torchrun; expected 1: torchrun starts the processes")
-    group.init_process_group("gloo")
+    # The first rank may wait long for the slowest; torchrun ends all ranks where one fails.
+    group.init_process_group("gloo", timeout=timedelta(days=30))
     try:
         rank, ranks = group.get_rank(), group.get_world_size()
         book = Lines(lines, evaluation.about)
