@@ -19,7 +19,8 @@ from leanseg.engine.train.losses import MaskLossOptions, mask_loss, target_mass_
 from leanseg.engine.train.packed import packed_language
 from leanseg.engine.train.recipes import RECIPES, recipe
 from leanseg.engine.train.stages import Context, Stage, pixel_losses
-from leanseg.engine.train.trainer import TrainOptions, learning_rate, train_stage
+from leanseg.engine.train.progress import learning_rate
+from leanseg.engine.train.trainer import TrainOptions, train_stage
 from leanseg.engine.train.validation import validate
 from leanseg.engine.train.vocabulary import build_tokenizer, fixed_texts
 from leanseg.errors import TrainingError

@@ -19,11 +19,12 @@ from leanseg.engine.records import write_json
 from leanseg.engine.segmenter import DEFAULT_MODEL, assets_folder
 from leanseg.engine.train.auxiliary import AuxiliaryHeads
 from leanseg.engine.train.curves import draw_curves
+from leanseg.engine.train.progress import Run, load_weights
 from leanseg.engine.train.recipes import recipe
 from leanseg.engine.train.run_record import training_record
 from leanseg.engine.train.scene_seeds import check_scenes
 from leanseg.engine.train.stages import Stage
-from leanseg.engine.train.trainer import Run, TrainOptions, load_weights, train_stage
+from leanseg.engine.train.trainer import TrainOptions, train_stage
 from leanseg.engine.train.validation import averaged, validate, validate_as_used
 from leanseg.errors import TrainingError, unknown_name
 from leanseg.models.instructseg.config import InstructSegConfig

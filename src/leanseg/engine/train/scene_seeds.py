@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from leanseg.engine.train.stages import Stage
+from typing import Protocol
+
 from leanseg.errors import TrainingError
 
 SCENES_PER_STAGE = 50_000_000
 SCENE_RANGES = {
-    "tower": 1, "pixel": 2, "settle": 3, "language": 4, "place": 5, "video": 7, "adapt": 10, "ground": 15,
+    "tower": 1, "pixel": 2, "settle": 3, "language": 4, "place": 5, "sam": 6, "video": 7, "guide": 8, "prune": 9,
+    "adapt": 10, "sam_small": 11, "ground": 15,
 }  # fmt: skip
 """Which of a seed's 16 ranges of `SCENES_PER_STAGE` scenes each stage draws from; no two share one."""
 _RANGES_PER_SEED = 16
@@ -15,14 +17,25 @@ MAX_SEED = 2**40 // (_RANGES_PER_SEED * SCENES_PER_STAGE) - 1
 """Evaluation owns the scenes from 2**40 on."""
 
 
-def scene_seeds(stage: Stage, step: int, *, seed: int, rank: int, processes: int) -> list[int]:
+class DrawsScenes(Protocol):
+    """A stage of any model's training: so many frames in each of so many steps."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def frames(self) -> int: ...
+
+
+def scene_seeds(stage: DrawsScenes, step: int, *, seed: int, rank: int, processes: int) -> list[int]:
     """Return one step's scenes of one process: disjoint over seeds, stages, steps, ranks, and below evaluation's."""
     offset = (step * processes + rank) * stage.frames
     start = (seed * _RANGES_PER_SEED + SCENE_RANGES[stage.name]) * SCENES_PER_STAGE
     return [start + offset + i for i in range(stage.frames)]
 
 
-def check_scenes(stage: Stage, *, seed: int, processes: int) -> None:
+def check_scenes(stage: DrawsScenes, *, seed: int, processes: int) -> None:
     """Refuse a run whose scenes would be another stage's or those of evaluation."""
     if not 0 <= seed <= MAX_SEED:
         raise TrainingError(

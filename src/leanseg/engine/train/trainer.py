@@ -7,26 +7,22 @@ the global random state.
 
 from __future__ import annotations
 
-import json
 import logging
-import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from leanseg.data.scenes import SceneOptions
 from leanseg.engine.train.alignment import align_vocabulary, mark_positions
 from leanseg.engine.train.auxiliary import AuxiliaryHeads
 from leanseg.engine.train.batches import to_device
+from leanseg.engine.train.progress import MovingAverage, Run, floats, learning_rate, load_weights, write_log
 from leanseg.engine.train.scene_seeds import check_scenes, scene_seeds
 from leanseg.engine.train.stages import LOSSES, Context, Stage, draw
 from leanseg.errors import TrainingError
@@ -56,19 +52,6 @@ class TrainOptions:
     world_size: int = 1
 
 
-class MovingAverage:
-    """Exponential moving average of named parameters, with a warm-up so that early averages forget the start."""
-
-    def __init__(self, parameters: dict[str, nn.Parameter], decay: float) -> None:
-        self.decay = decay
-        self.shadow = {name: parameter.detach().float().clone() for name, parameter in parameters.items()}
-
-    def update(self, parameters: dict[str, nn.Parameter], step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))
-        for name, parameter in parameters.items():
-            self.shadow[name].lerp_(parameter.detach().float(), 1 - decay)
-
-
 def trainable(model: InstructSeg, auxiliary: AuxiliaryHeads, stage: Stage) -> dict[str, nn.Parameter]:
     """Freeze everything but the stage's parameters and the auxiliary heads; return those by name."""
     named = {name: parameter for name, parameter in model.named_parameters()}
@@ -95,15 +78,6 @@ def _optimizer(parameters: dict[str, nn.Parameter], weight_decay: float, tower_r
     return torch.optim.AdamW(listed, lr=1.0, betas=(0.9, 0.98))
 
 
-def learning_rate(stage: Stage, step: int) -> float:
-    """Linear warm-up, a plateau, then a cosine to 0 over the last `decay_share` of the steps."""
-    if step < stage.warmup:
-        return stage.learning_rate * (step + 1) / stage.warmup
-    start = stage.steps * (1 - stage.decay_share)
-    progress = max(0.0, (step - start) / max(1.0, stage.steps - start))
-    return stage.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
 def _average_gradients(parameters: dict[str, nn.Parameter], world_size: int) -> None:
     """Average gradients over processes in one message; parameters without a gradient anywhere count as zero."""
     flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters.values()])
@@ -113,45 +87,6 @@ def _average_gradients(parameters: dict[str, nn.Parameter], world_size: int) -> 
     for parameter in parameters.values():
         parameter.grad = flat[start : start + parameter.numel()].view_as(parameter)
         start += parameter.numel()
-
-
-def _save(path: Path, state: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".partial")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
-
-
-@dataclass(kw_only=True)
-class Run:
-    """A stage in progress: what a checkpoint must hold."""
-
-    parameters: dict[str, nn.Parameter]
-    optimizer: torch.optim.AdamW
-    average: MovingAverage
-    step: int = 0
-    seconds: float = 0.0
-    used: set[str] = field(default_factory=set)
-    """Names that a loss has reached since this process began."""
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "seconds": self.seconds,
-            "parameters": {name: parameter.detach() for name, parameter in self.parameters.items()},
-            "average": self.average.shadow,
-            "optimizer": self.optimizer.state_dict(),
-        }
-
-    def load(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        if set(state["parameters"]) != set(self.parameters):
-            raise TrainingError(f"{path} belongs to another model or stage; remove it or give another --out")
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(state["parameters"][name])
-                self.average.shadow[name].copy_(state["average"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds = int(state["step"]), float(state["seconds"])
 
 
 def train_stage(
@@ -191,27 +126,14 @@ def train_stage(
         logger.info("stage %s resumes at step %d", stage.name, run.step)
     for _ in _steps(model, auxiliary, tokenizer, stage, options, run):
         if options.rank == 0 and (run.step % options.checkpoint_every == 0 or run.step == stage.steps):
-            _save(checkpoint, run.state())
+            run.save(checkpoint)
             if validate is not None:
-                _log(options, stage, {"step": run.step, "seconds": round(run.seconds, 1), **validate(run)})
+                found = {"step": run.step, "seconds": round(run.seconds, 1), **validate(run)}
+                write_log(options.out, stage.name, found)
         if options.world_size > 1 and run.step % options.checkpoint_every == 0:
             dist.barrier()
-    _hand_on(run, result if options.rank == 0 else None)
+    run.hand_on(result if options.rank == 0 else None)
     return result
-
-
-@torch.no_grad()
-def _hand_on(run: Run, result: Path | None) -> None:
-    """Put the averaged weights into the model, and into a file without the heads that no loss has reached."""
-    for name, parameter in run.parameters.items():
-        parameter.copy_(run.average.shadow[name])
-    if result is not None:
-        kept = {
-            name: tensor
-            for name, tensor in run.average.shadow.items()
-            if name in run.used or not name.startswith("auxiliary.")
-        }
-        save_file({name: tensor.cpu().contiguous() for name, tensor in kept.items()}, result)
 
 
 def _steps(
@@ -242,7 +164,7 @@ def _steps(
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
         if not bool(torch.isfinite(total)):
             raise TrainingError(
-                f"the loss is not finite at step {run.step} of stage {stage.name}: {_floats(losses)}; "
+                f"the loss is not finite at step {run.step} of stage {stage.name}: {floats(losses)}; "
                 "lower the learning rate"
             )
         run.optimizer.zero_grad(set_to_none=True)
@@ -257,41 +179,9 @@ def _steps(
         run.step += 1
         run.average.update(run.parameters, run.step)
         run.seconds += time.perf_counter() - begin
-        recent.append(_floats(losses) | {"total": float(total.detach()), "norm": float(norm)})
+        recent.append(floats(losses) | {"total": float(total.detach()), "norm": float(norm)})
         if run.step % options.log_every == 0 or run.step == stage.steps:
             if options.rank == 0:
-                _log(options, stage, _row(run, learning_rate(stage, run.step - 1), recent))
+                write_log(options.out, stage.name, run.row(learning_rate(stage, run.step - 1), recent))
             recent = []
         yield
-
-
-def _row(run: Run, rate: float, recent: list[dict[str, float]]) -> dict[str, float]:
-    """Return a line of the log: where the run is, and the mean of every loss over the recent steps."""
-    names = dict.fromkeys(name for losses in recent for name in losses)
-    means = {name: sum(losses.get(name, 0.0) for losses in recent) / len(recent) for name in names}
-    return {"step": run.step, "seconds": round(run.seconds, 1), "learning_rate": rate, **means}
-
-
-def _floats(losses: dict[str, Tensor]) -> dict[str, float]:
-    return {name: float(loss.detach()) for name, loss in losses.items()}
-
-
-def _log(options: TrainOptions, stage: Stage, row: dict[str, float]) -> None:
-    rounded = {name: round(value, 6) for name, value in row.items()}
-    with (options.out / f"{stage.name}.jsonl").open("a") as file:
-        file.write(json.dumps(rounded) + "\n")
-    logger.info("%s %s", stage.name, rounded)
-
-
-def load_weights(model: InstructSeg, auxiliary: AuxiliaryHeads, path: Path) -> None:
-    """Load what a stage saved into a model and its auxiliary heads; names that neither has are an error."""
-    state = load_file(path)
-    own = {name.removeprefix("auxiliary."): t for name, t in state.items() if name.startswith("auxiliary.")}
-    rest = {name: tensor for name, tensor in state.items() if not name.startswith("auxiliary.")}
-    unexpected = model.load_state_dict(rest, strict=False).unexpected_keys
-    if unexpected:
-        raise TrainingError(
-            f"{path} holds weights that this model lacks: {', '.join(sorted(unexpected)[:5])}; "
-            "it belongs to another preset"
-        )
-    auxiliary.load_state_dict(own, strict=False)

@@ -1,0 +1,184 @@
+"""The model in training and its losses: one module, so that gradients of several processes can be averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from leanseg.core.tokens import Grid
+from leanseg.data.scenes.items import ITEMS
+from leanseg.engine.train.vltp.heads import TrainingHeads
+from leanseg.engine.train.vltp.pictures import Batch, Prompts, draw_prompts
+from leanseg.engine.train.vltp.pool import PooledBatch
+from leanseg.engine.train.vltp.stages import VLTPStage
+from leanseg.models.sam.model import Sam
+from leanseg.models.sam.pictures import full_masks
+from leanseg.models.vltp.conversation import IGNORED, TRAIN_ANSWERS, TRAIN_QUESTIONS, conversation, padded
+from leanseg.models.vltp.encoders import encoder_method
+from leanseg.models.vltp.guide import seg_states
+from leanseg.models.vltp.losses import LossWeights, mask_losses, patch_coverage, patch_labels
+from leanseg.models.vltp.model import VLTP
+from leanseg.models.vltp.staged_encoder import EncoderState, StagedEncoder
+
+QUALITY_WEIGHT = 0.2
+
+
+class Learner(nn.Module):
+    """A model, the heads of training, and the losses of a stage; `forward(batch, generator)` returns them by name."""
+
+    def __init__(self, model: VLTP, heads: TrainingHeads, stage: VLTPStage) -> None:
+        super().__init__()
+        self.model = model
+        self.auxiliary = heads
+        self.stage = stage
+
+    def forward(self, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
+        return LOSSES[self.stage.losses](self, batch, generator)
+
+
+def weighted_mask_losses(logits: list[Tensor], targets: list[Tensor]) -> dict[str, Tensor]:
+    """Return cross-entropy and dice of masks with the published factors."""
+    factors, losses = LossWeights(), mask_losses(logits, targets)
+    return {"bce": factors.mask_bce * losses["bce"], "dice": factors.mask_dice * losses["dice"]}
+
+
+def _at_pictures(low: Tensor, batch: Batch, counts: list[int], size: int) -> list[Tensor]:
+    """Bring mask logits (R, 1, h, w), `counts` for each picture in turn, to the pictures' own sizes."""
+    return [
+        full_masks(rows, valid_size=valid, output_size=picture.image.shape[:2], size=size)[:, 0]
+        for rows, valid, picture in zip(low.split(counts), batch.sizes, batch.pictures, strict=True)
+    ]
+
+
+def prompt_losses(learner: Learner, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    """Masks of points and boxes, of whatever they lie on (SAM, arXiv:2304.02643), and what tokens show."""
+    sam = learner.model.sam
+    embeddings = encode(sam, batch.sam, learner.stage.image_size)
+    drawn = draw_prompts(batch, sam.config.image_size, learner.stage.prompts, generator)
+    losses: dict[str, Tensor] = {}
+    for kind, prompts in zip(("point", "box"), drawn, strict=True):
+        losses |= {f"{kind}_{name}": loss for name, loss in _prompted(learner, batch, embeddings, prompts).items()}
+    if learner.stage.auxiliary:
+        side, grid = embeddings.shape[2], sam.config.grid
+        items = batch.items.unflatten(1, (grid.height, grid.width))[:, None].float()
+        items = F.interpolate(items, size=(side, side), mode="nearest-exact").long().flatten(1)
+        losses["items"] = learner.auxiliary.token_loss(embeddings, items)
+    return losses
+
+
+def encode(sam: Sam, pixels: Tensor, size: int = 0) -> Tensor:
+    """Return image embeddings; with `size`, of pictures scaled down to it, positions scaled alike."""
+    encoder = sam.image_encoder
+    if size in (0, sam.config.image_size):
+        return encoder(pixels)
+    small = F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True)
+    tokens = encoder.patch_embed(small)
+    places = F.interpolate(encoder.pos_embed.permute(0, 3, 1, 2), size=tokens.shape[1:3], mode="bilinear")
+    tokens = tokens + places.permute(0, 2, 3, 1)
+    for block in encoder.blocks:
+        tokens = block(tokens)
+    return encoder.to_embedding(tokens)
+
+
+def _prompted(learner: Learner, batch: Batch, embeddings: Tensor, prompts: Prompts) -> dict[str, Tensor]:
+    sam = learner.model.sam
+    sparse, _ = sam.prompt_encoder(points=prompts.points, boxes=prompts.boxes)
+    image_pe = sam.prompt_encoder.image_pe(Grid(*embeddings.shape[2:]))
+    dense = sam.prompt_encoder.no_mask_embed.weight[:, :, None, None]
+    low, quality = sam.mask_decoder(embeddings[prompts.rows], image_pe, sparse, dense)
+    logits = _at_pictures(low, batch, [len(each) for each in prompts.targets], sam.config.image_size)
+    losses = weighted_mask_losses(logits, list(prompts.targets))
+    found = torch.cat([_iou(given > 0, wanted > 0.5) for given, wanted in zip(logits, prompts.targets, strict=True)])
+    return losses | {"quality": QUALITY_WEIGHT * (quality[:, 0].float() - found).square().mean()}
+
+
+def _iou(given: Tensor, wanted: Tensor) -> Tensor:
+    shared, both = (given & wanted).flatten(1).sum(1), (given | wanted).flatten(1).sum(1)
+    return shared / both.clamp(min=1)
+
+
+def guide_losses(learner: Learner, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    """The answer's text, and the mask of the [SEG] in it (LISA, arXiv:2308.00692); SAM's image encoder is frozen."""
+    model = learner.model
+    with torch.no_grad():
+        embeddings = model.sam.image_encoder(batch.sam)
+    counts = [len(picture.texts) for picture in batch.pictures]
+    features = model.look(batch.clip)
+    tokenizer = model.tokenizer
+    if tokenizer is None:
+        raise TypeError("a model in training has a tokenizer")
+    said = [
+        conversation(
+            tokenizer,
+            text,
+            image_tokens=features.shape[1],
+            answer=TRAIN_ANSWERS[int(torch.randint(len(TRAIN_ANSWERS), (1,), generator=generator))],
+            question=TRAIN_QUESTIONS[int(torch.randint(len(TRAIN_QUESTIONS), (1,), generator=generator))],
+        )
+        for picture in batch.pictures
+        for text in picture.texts
+    ]
+    owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    hidden, ids = model.read(features[owner], said)
+    labels = padded([each.labels for each in said], IGNORED).to(hidden.device)
+    spoken = labels[:, 1:] != IGNORED
+    text = nn.functional.cross_entropy(model.mllm.lm_head(hidden[:, :-1][spoken]).float(), labels[:, 1:][spoken])
+    states = seg_states(hidden, ids, seg_id=tokenizer.seg_id, image_tokens=1).states
+    guidance = model.seg_projector(states)
+    low, _ = model.masks(embeddings[owner], guidance)
+    logits = _at_pictures(low, batch, counts, model.config.sam.image_size)
+    targets = [torch.from_numpy(picture.targets).to(low.device).float() for picture in batch.pictures]
+    losses = {"text": text, **weighted_mask_losses(logits, targets)}
+    if learner.stage.auxiliary:
+        losses |= _guidance_losses(learner, batch, guidance, embeddings[owner])
+    return losses
+
+
+def _guidance_losses(learner: Learner, batch: Batch, guidance: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
+    """What guidance names, in the items' table, and which tokens it is about."""
+    sam = learner.model.config.sam
+    wanted = torch.zeros(len(guidance), len(ITEMS) + 1, device=guidance.device)
+    row = 0
+    for picture in batch.pictures:
+        for things in picture.wanted or ((),) * len(picture.texts):
+            wanted[row, [picture.items[thing] + 1 for thing in things]] = 1.0
+            row += 1
+    relevant = [
+        patch_labels(torch.from_numpy(picture.targets), size=sam.image_size, patch=sam.patch_size)
+        for picture in batch.pictures
+    ]
+    return {
+        "asked": learner.auxiliary.asked_loss(guidance, wanted),
+        "relevance": learner.auxiliary.relevance_loss(guidance, embeddings, torch.cat(relevant).to(guidance.device)),
+    }
+
+
+def stage_losses(learner: Learner, pooled: PooledBatch, generator: torch.Generator) -> dict[str, Tensor]:
+    """Masks behind the stages (L_X), and what the method's own weights are taught (L_P for VLTP's; Eqs. 12 and 13).
+
+    Guide and image encoder are frozen. Methods that draw noise from torch's generator get one of this step's.
+    """
+    model, batch, sizes = learner.model, pooled.batch, learner.model.config.sam
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+        encoder = model.encoder()
+        state = EncoderState(pooled.tokens) if isinstance(encoder, StagedEncoder) else encoder.prefix(batch.sam)
+        output = encoder.rest(state, pooled.guidance, owner=pooled.owner)
+    low, _ = model.masks(output.embeddings, pooled.guidance)
+    logits = _at_pictures(low, batch, [len(each.texts) for each in batch.pictures], sizes.image_size)
+    targets = [torch.from_numpy(each.targets).to(low.device) for each in batch.pictures]
+    coverage = torch.cat([patch_coverage(each, size=sizes.image_size, patch=sizes.patch_size) for each in targets])
+    own = encoder_method(model.config.method).losses(model.prune_decoder, output, coverage)
+    masks = weighted_mask_losses(logits, [each.float() for each in targets])
+    return masks | {f"prune_{name}": loss for name, loss in own.items()}
+
+
+LOSSES: dict[str, Callable[[Learner, Any, torch.Generator], dict[str, Tensor]]] = {
+    "prompts": prompt_losses,
+    "guide": guide_losses,
+    "stages": stage_losses,
+}

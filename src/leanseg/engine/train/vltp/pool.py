@@ -1,0 +1,105 @@
+"""Pictures that the guide and SAM's first blocks have seen already: training the stages runs neither of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from leanseg.engine.train.vltp.pictures import Batch, Picture, make_batch
+from leanseg.models.vltp.config import VLTPConfig
+from leanseg.models.vltp.model import VLTP
+from leanseg.models.vltp.staged_encoder import StagedEncoder
+
+PICTURES_AT_ONCE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class PooledBatch:
+    """B pictures of a pool: their pixels, SAM's tokens (B, h, w, D) before the first stage, guidance (R, C), owners."""
+
+    batch: Batch
+    tokens: Tensor
+    guidance: Tensor
+    owner: Tensor
+
+
+class Pool:
+    """Tokens before the first stage (float16) and guidance of pictures, made once and kept in a file."""
+
+    def __init__(self, pictures: Sequence[Picture], config: VLTPConfig, tokens: Tensor, guidance: Tensor) -> None:
+        self.pictures, self.config, self.tokens, self.guidance = tuple(pictures), config, tokens, guidance
+        counts = [len(each.texts) for each in pictures]
+        self._first = np.cumsum([0, *counts])
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def draw(self, count: int, key: tuple[int, ...], device: torch.device) -> PooledBatch:
+        """Return `count` different pictures and all their instructions; the same key, the same pictures."""
+        chosen = np.random.default_rng(key).permutation(len(self))[:count]
+        return self.take([int(index) for index in chosen], device)
+
+    def take(self, chosen: Sequence[int], device: torch.device) -> PooledBatch:
+        """Return the pictures of these numbers."""
+        rows = [np.arange(self._first[index], self._first[index + 1]) for index in chosen]
+        owner = torch.arange(len(chosen)).repeat_interleave(torch.tensor([len(each) for each in rows]))
+        return PooledBatch(
+            batch=make_batch([self.pictures[index] for index in chosen], self.config),
+            tokens=self.tokens[list(chosen)].to(device).float(),
+            guidance=self.guidance[np.concatenate(rows)].to(device),
+            owner=owner.to(device),
+        )
+
+
+@torch.no_grad()
+def make_pool(
+    model: VLTP, pictures: Sequence[Picture], path: Path | None = None, progress: Callable[[int], None] | None = None
+) -> Pool:
+    """Run the guide and SAM's first blocks on all pictures, or read `path` if it is of this model and these pictures.
+
+    Everything is computed as when answering, whatever autocast says.
+    """
+    key = _fingerprint(model, pictures)
+    if path is not None and path.exists():
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("of") == key:
+                tensors = file.get_tensor("tokens"), file.get_tensor("guidance")
+                return Pool(pictures, model.config, *tensors)
+    tokens, guidance, eye = [], [], model.sam.image_encoder
+    encoder = StagedEncoder(tuple(eye.blocks)[: first_stage(model.config)], (), embed=eye.embed)
+    for start in range(0, len(pictures), PICTURES_AT_ONCE):
+        batch = make_batch(pictures[start : start + PICTURES_AT_ONCE], model.config)
+        tokens.append(encoder.prefix(batch.sam.to(model.device)).tokens.half().cpu())
+        for picture, pixels in zip(batch.pictures, batch.clip, strict=True):
+            guidance.append(model.guidance(pixels[None], picture.texts).states.float().cpu())
+        if progress is not None:
+            progress(start + len(batch.pictures))
+    pool = Pool(pictures, model.config, torch.cat(tokens), torch.cat(guidance))
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"tokens": pool.tokens, "guidance": pool.guidance}, path, metadata={"of": key})
+    return pool
+
+
+def _fingerprint(model: VLTP, pictures: Sequence[Picture]) -> str:
+    """Return what a pool depends on, hashed: guide's and encoder's last words, the first stage, pictures and texts."""
+    digest = hashlib.sha256(repr(first_stage(model.config)).encode())
+    for tensor in (model.sam.image_encoder.pos_embed, *model.seg_projector.parameters(), model.mllm.lm_head.weight):
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    for picture in pictures:
+        digest.update(picture.image.tobytes())
+        digest.update("\n".join(picture.texts).encode())
+    return digest.hexdigest()
+
+
+def first_stage(config: VLTPConfig) -> int:
+    """Return after how many blocks guidance is needed for the first time."""
+    return min((place for place, _ in config.stages), default=0)
