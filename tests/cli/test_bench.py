@@ -99,3 +99,15 @@ def test_metrics_are_timed_beside_the_public_way(run, tmp_path):
     assert read_record(tmp_path / "m.json", "bench_metrics")["command"] == "leanseg bench metrics --quick"
     assert "| unsupervised DAVIS, 3 proposals x 2 objects" in outcome.out.replace("\n", "")
     assert json.loads(run("bench", "metrics", "--quick", "--json").out)["kind"] == "bench_metrics"
+
+
+def test_stages_inside_sam_are_timed(run, tmp_path):
+    outcome = run("bench", "vltp", "--quick", "--out", "v.json")
+    assert outcome.code == 0, outcome.err
+    assert read_record(tmp_path / "v.json", "bench_vltp")["command"] == "leanseg bench vltp --quick"
+    assert "| tiny | 1: 80%, 3: 80% | 10, 10 |" in outcome.out and "| mask decoder |" in outcome.out
+    text = "".join(f"<!-- table: {kind} v.json -->\n<!-- /table -->\n" for kind in ("vltp_speed", "vltp_breakdown"))
+    filled = render_document(text, tmp_path)
+    assert filled.count("|---") >= 3 and render_document(filled, tmp_path) == filled
+    outcome = run("bench", "vltp", "--size", "hh")
+    assert outcome.code == 2 and "unknown size 'hh'" in outcome.err

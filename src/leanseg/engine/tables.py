@@ -13,6 +13,9 @@ from leanseg.engine.bench.metrics_tables import KIND as BENCH_METRICS
 from leanseg.engine.bench.metrics_tables import metrics_table
 from leanseg.engine.bench.select_tables import KIND as BENCH_SELECT
 from leanseg.engine.bench.select_tables import attention_table, details_table, methods_table, speed_table
+from leanseg.engine.bench.vltp_tables import KIND as BENCH_VLTP
+from leanseg.engine.bench.vltp_tables import breakdown_table
+from leanseg.engine.bench.vltp_tables import speed_table as staged_speed_table
 from leanseg.engine.evaluation.grid import MASS, UNPRUNED_LABELS
 from leanseg.engine.evaluation.scorings import scoring_of
 from leanseg.engine.records import read_record, write_json
@@ -165,6 +168,8 @@ RENDERERS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "select_attention": (BENCH_SELECT, attention_table),
     "select_details": (BENCH_SELECT, details_table),
     "metrics_speed": (BENCH_METRICS, metrics_table),
+    "vltp_speed": (BENCH_VLTP, staged_speed_table),
+    "vltp_breakdown": (BENCH_VLTP, breakdown_table),
     "study": (STUDY, study_section),
 }
 """The tables by name: the kind of record that each reads, and what makes the table from it."""

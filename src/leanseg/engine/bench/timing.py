@@ -55,6 +55,31 @@ def _once(function: Callable[[], object]) -> tuple[float, float]:
     return time.thread_time() - processor, time.perf_counter() - wall
 
 
+class Laps:
+    """Milliseconds since the lap before, added up by name: this thread's processor time, and wall time.
+
+    On a GPU every lap waits for its kernels, and wall time is what counts.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.cpu_ms: dict[str, float] = {}
+        self.wall_ms: dict[str, float] = {}
+        self._device = device
+        self._last = self._now()
+
+    def lap(self, name: str) -> None:
+        """Add the time since the lap before, or since the start, to a name."""
+        now = self._now()
+        for totals, begin, end in zip((self.cpu_ms, self.wall_ms), self._last, now, strict=True):
+            totals[name] = totals.get(name, 0.0) + 1e3 * (end - begin)
+        self._last = now
+
+    def _now(self) -> tuple[float, float]:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.thread_time(), time.perf_counter()
+
+
 def peak_bytes(function: Callable[[], object]) -> int:
     """Return how many bytes of tensors a call holds at most beyond what was there before it (processor only)."""
     with torch.autograd.profiler.profile(profile_memory=True) as profile:
