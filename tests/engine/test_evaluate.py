@@ -144,9 +144,9 @@ def test_without_pruners_the_papers_rivals_and_the_simple_ones_run_and_the_comma
     assert "--pruner 'random(seed=1, keep_ratio=0.2)'" in quoted
 
 
-def test_rows_share_a_pictures_features(tiny_model: Path, tmp_path: Path) -> None:
-    segmenter = load(tiny_model, device="cpu")
-    planned = plan(Request(out=tmp_path / "r.json", model=str(tiny_model), limit=1, per_scene=2, keep_ratios=(0.5,)))
+def test_rows_share_a_pictures_features(model_folder: Path, tmp_path: Path) -> None:
+    segmenter = load(model_folder, device="cpu")
+    planned = plan(Request(out=tmp_path / "r.json", model=str(model_folder), limit=1, per_scene=2, keep_ratios=(0.5,)))
     evaluate(replace(planned, make=lambda: segmenter), tmp_path / "lines.jsonl")
     # SigLIP and the pixel branch once, and SigLIP once more for what its attention sees: for both instructions, all
     # tokens and every pruner.
@@ -154,13 +154,15 @@ def test_rows_share_a_pictures_features(tiny_model: Path, tmp_path: Path) -> Non
     assert segmenter.cache.hits > 2 * len(planned.rows)
 
 
-def test_a_record_says_whose_numbers_it_holds(tiny_model: Path, tmp_path: Path) -> None:
-    request = Request(out=tmp_path / "r.json", model=str(tiny_model), limit=2, pruners=("random",), keep_ratios=(0.5,))
+def test_a_record_says_whose_numbers_it_holds(model_folder: Path, tmp_path: Path) -> None:
+    request = Request(
+        out=tmp_path / "r.json", model=str(model_folder), limit=2, pruners=("random",), keep_ratios=(0.5,)
+    )
     told: list[tuple[int, int]] = []
     made = evaluation_record(request, lambda done, total: told.append((done, total)))
     assert told == [(0, 2), (1, 2), (2, 2)]
     assert made is not None
-    assert made["weights"] == weights_hash(tiny_model) and len(made["weights"]) == 64
+    assert made["weights"] == weights_hash(model_folder) and len(made["weights"]) == 64
     assert made["n_samples"] == 2 and made["data"] == "scenes:test"
     assert weights_hash(tmp_path) is None
 
@@ -200,8 +202,10 @@ def test_facts_are_noted_per_row(tmp_path: Path) -> None:
     assert line["target"] == {"area": 0.5, "stability": None}
 
 
-def test_a_finished_record_is_found_again_and_never_lost_in_silence(tmp_path: Path, tiny_model: Path) -> None:
-    request = Request(out=tmp_path / "r.json", model=str(tiny_model), limit=1, pruners=("random",), keep_ratios=(0.5,))
+def test_a_finished_record_is_found_again_and_never_lost_in_silence(tmp_path: Path, model_folder: Path) -> None:
+    request = Request(
+        out=tmp_path / "r.json", model=str(model_folder), limit=1, pruners=("random",), keep_ratios=(0.5,)
+    )
     assert finished(request, plan(request)) is None
     made = evaluation_record(request)
     assert made is not None

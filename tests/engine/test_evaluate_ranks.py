@@ -23,8 +23,8 @@ _WAIT_SECONDS = 120
 
 
 @pytest.fixture
-def request_of(tiny_model: Path, tmp_path: Path) -> Request:
-    model = str(tiny_model)
+def request_of(model_folder: Path, tmp_path: Path) -> Request:
+    model = str(model_folder)
     return Request(out=tmp_path / "r.json", model=model, limit=30, pruners=("random",), keep_ratios=(0.5,))
 
 

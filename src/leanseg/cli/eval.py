@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +14,9 @@ import typer
 if TYPE_CHECKING:
     from leanseg.engine.evaluation.request import Request
 
+Run = Callable[..., Any]
+# What each engine calls those that share the samples.
+_ENGINES = {"local": "processes", "ray": "workers"}
 EPILOG = "Example: leanseg eval --data scenes:test --pruner evtp random --keep-ratio 0.2 0.1 --out test.json"
 
 
@@ -46,10 +52,17 @@ def eval(
     out: Annotated[Path, typer.Option(help="The record; its lines beside it let a killed run resume.")] = Path(
         "evaluation.json"
     ),
+    submission: Annotated[
+        Path | None, typer.Option(help="Instead of scores, the zip that the server of refyoutube:valid takes.")
+    ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Lose the finished record at --out, and measure anew.")
+        bool, typer.Option("--overwrite", help="Lose the finished record or zip that is there, and answer anew.")
     ] = False,
-    processes: Annotated[int, typer.Option(min=1, help="Processes that share the samples.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="Processes on this machine that share the samples.")] = 1,
+    engine: Annotated[
+        str, typer.Option(help="local, or ray: a Ray cluster (RAY_ADDRESS, else this machine).")
+    ] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="Workers on the Ray cluster that share the samples.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Evaluate a model on a data set; every table in the documents is made from such a record."""
@@ -61,23 +74,61 @@ def eval(
         protocol=_options("--protocol", protocol), limit=limit, per_scene=per_scene,
         pruners=tuple(pruner or DEFAULT_PRUNERS), keep_ratios=tuple(keep_ratio or DEFAULT_KEEP_RATIOS),
         position_ids=position_ids, site=site, mass_preserving=mass_preserving, facts=tuple(fact or ()),
-        device=local_device(device), out=out, processes=processes,
+        device=local_device(device), out=submission or out, submission=submission is not None,
+        processes=_sharers(engine, processes=processes, workers=workers),
     )  # fmt: skip
-    record = _record(request, overwrite=overwrite)
+    run = _runner(request, engine)
+    if submission is not None:
+        _submit(request, run, overwrite=overwrite, as_json=json)
+        return
+    record = _record(request, run, overwrite=overwrite)
     if record is not None:
         _show(record, as_json=json)
 
 
-def _record(request: Request, *, overwrite: bool) -> dict[str, Any] | None:
+def _sharers(engine: str, **given: int) -> int:
+    """Return how many share the samples, on this machine or on a cluster."""
+    from leanseg.errors import InputError, unknown_name
+
+    if engine not in _ENGINES:
+        raise InputError(unknown_name("engine", engine, _ENGINES))
+    count = given.pop(_ENGINES[engine])
+    for name, other in given.items():
+        if other != 1:
+            raise InputError(f"--{name} is {other}, and --engine is {engine}; expected --{_ENGINES[engine]}; give that")
+    return count
+
+
+def _runner(request: Request, engine: str) -> Run:
+    """Return what evaluates: this machine, a rank of a torchrun, or a Ray cluster."""
+    from leanseg.engine.evaluation.distributed import evaluate_ranks, world
+    from leanseg.engine.evaluation.run import evaluate
+
+    ranks = world()[1]
+    if engine == "local":
+        return evaluate_ranks if ranks > 1 else evaluate
+    from leanseg.engine.batch import evaluate_on_ray
+    from leanseg.errors import InputError
+
+    if ranks > 1:
+        raise InputError("--engine is ray under torchrun; expected one of the two; start leanseg itself")
+    return partial(evaluate_on_ray, request)
+
+
+def _record(request: Request, run: Run, *, overwrite: bool) -> dict[str, Any] | None:
     """Return the finished record that is there, or evaluate and write it; None in all ranks of a torchrun but one."""
-    from leanseg.engine.evaluation.request import finished, plan
+    from leanseg.engine.evaluation.distributed import world
+    from leanseg.engine.evaluation.request import evaluation_record, finished, plan
     from leanseg.engine.records import write_json
     from leanseg.engine.tables import add_summary
 
     if not overwrite and (found := finished(request, plan(request))) is not None:
+        if world()[0]:
+            return None
         _say(f"{request.out} holds this very evaluation, finished; --overwrite measures anew")
         return found
-    made = _evaluated(request)
+    with _bar() as show:
+        made = evaluation_record(request, show, run)
     if made is None:
         return None
     record = add_summary(made)
@@ -87,25 +138,46 @@ def _record(request: Request, *, overwrite: bool) -> dict[str, Any] | None:
     return record
 
 
-def _evaluated(request: Request) -> dict[str, Any] | None:
-    """Return the record, showing a bar on a terminal meanwhile."""
+def _submit(request: Request, run: Run, *, overwrite: bool, as_json: bool) -> None:
+    """Write the zip and say what it holds; only the first rank of a torchrun does."""
+    from leanseg.cli.console import print_json, results
+    from leanseg.engine.evaluation.request import answered, plan
+    from leanseg.engine.evaluation.submission import write_answers
+    from leanseg.errors import InputError
+
+    if request.out.exists() and not overwrite:
+        raise InputError(f"{request.out} is there already; expected a new file; give another name, or --overwrite")
+    evaluation = plan(request)
+    with _bar() as show:
+        lines = answered(request, evaluation, show, run)
+    if lines is None:
+        return
+    n_masks = write_answers(request.out, evaluation, lines)
+    request.lines.unlink()
+    failures = {line["id"]: said for line in lines for said in line.get("failures", {}).values()}
+    for id, said in failures.items():
+        _say(f"{id} failed, and its masks are empty: {said}")
+    about = {"submission": str(request.out), "answers": len(lines), "masks": n_masks, "failures": failures}
+    if as_json:
+        print_json({"schema": 1, "command": "eval", **about})
+    else:
+        results().print(f"{request.out}: {n_masks} masks of {len(lines)} expressions", markup=False)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """Show a bar with the time left on a terminal, in one rank only; yields what tells it (done, total)."""
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from leanseg.cli.console import messages
-    from leanseg.engine.evaluation.distributed import evaluate_ranks, world
-    from leanseg.engine.evaluation.request import evaluation_record
-    from leanseg.engine.evaluation.run import evaluate
+    from leanseg.engine.evaluation.distributed import world
 
     console = messages()
-    rank, ranks = world()
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=bool(rank) or not console.is_terminal) as bars:
+    hidden = bool(world()[0]) or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bars:
         bar = bars.add_task("samples", total=None)
-
-        def show(done: int, total: int) -> None:
-            bars.update(bar, completed=done, total=total)
-
-        return evaluation_record(request, show, evaluate_ranks if ranks > 1 else evaluate)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
 
 
 def _show(record: dict[str, Any], *, as_json: bool) -> None:

@@ -15,8 +15,9 @@ from leanseg.data.sample import Dataset
 from leanseg.engine.evaluation.facts import check_facts
 from leanseg.engine.evaluation.grid import Row, grid
 from leanseg.engine.evaluation.run import evaluate
-from leanseg.engine.evaluation.scoring import Line
+from leanseg.engine.evaluation.scoring import Line, Recording
 from leanseg.engine.evaluation.scorings import scoring_for
+from leanseg.engine.evaluation.submission import submission_for
 from leanseg.engine.evaluation.worker import Evaluation
 from leanseg.engine.records import read_record, record, weights_hash
 from leanseg.engine.segmenter import assets_folder, load, shipped_models
@@ -36,7 +37,8 @@ class Request:
     """What a user asks for, unchecked; the options of `leanseg eval`.
 
     `data_options` go to the data set, `protocol` to the scoring. `rows` stand in the place of the grid of pruners and
-    keep ratios; studies use them, and then give the `made_by` command themselves.
+    keep ratios; studies use them, and then give the `made_by` command themselves. A `submission` has no scores: `out`
+    is then the zip, and one row answers.
     """
 
     out: Path
@@ -58,6 +60,7 @@ class Request:
     cache_bytes: int = DEFAULT_BYTES
     rows: tuple[Row, ...] | None = None
     made_by: str | None = None
+    submission: bool = False
 
     @property
     def command(self) -> str:
@@ -97,7 +100,11 @@ def plan(request: Request) -> Evaluation:
         read_options({**options, **row.options})
     facts = check_facts(request.facts)
     dataset = _opened(request)
-    scoring = scoring_for(request.data, dataset, request.protocol)
+    scoring: Recording
+    if request.submission:
+        scoring, rows = submission_for(request, dataset, rows)
+    else:
+        scoring = scoring_for(request.data, dataset, request.protocol)
     shipped = request.model in shipped_models()
     folder = assets_folder() / request.model if shipped else Path(request.model)
     return Evaluation(
@@ -115,6 +122,22 @@ def plan(request: Request) -> Evaluation:
     )  # fmt: skip
 
 
+def answered(
+    request: Request,
+    evaluation: Evaluation,
+    progress: Callable[[int, int], None] | None = None,
+    run: Callable[..., list[Line] | None] = evaluate,
+) -> list[Line] | None:
+    """Return the lines of a planned evaluation, of every unit; None where another process has them.
+
+    `progress` is called with the number of finished samples and that of all. `run` is what runs it: on this machine by
+    default.
+    """
+    total = len(evaluation.indices)
+    tell = None if progress is None else lambda count: progress(count, total)
+    return run(evaluation, request.lines, processes=request.processes, progress=tell)
+
+
 def evaluation_record(
     request: Request,
     progress: Callable[[int, int], None] | None = None,
@@ -122,13 +145,10 @@ def evaluation_record(
 ) -> dict[str, Any] | None:
     """Evaluate a model by name on a data set by name and return the record: samples included, summary not yet.
 
-    `progress` is called with the number of finished samples and that of all. `run` is what runs it: on this machine by
-    default; None where another process has the lines.
+    `progress` and `run` as in `answered`, and None where that has it.
     """
     evaluation = plan(request)
-    total = len(evaluation.indices)
-    tell = None if progress is None else lambda count: progress(count, total)
-    samples = run(evaluation, request.lines, processes=request.processes, progress=tell)
+    samples = answered(request, evaluation, progress, run)
     if samples is None:
         return None
     return record(

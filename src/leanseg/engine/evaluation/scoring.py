@@ -7,15 +7,16 @@ A scoring keeps whole numbers per frame; what they mean is worked out at the end
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from statistics import fmean
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from leanseg.data.sample import Dataset
 from leanseg.engine.evaluation.units import Unit, item_of
+from leanseg.errors import DataError, unknown_name
 from leanseg.metrics import CIoU, GIoU
 from leanseg.metrics.boundary import TOLERANCE, f_of, j_of, pair_counts
 from leanseg.metrics.protocols import RefYouTubeVOS, Result
@@ -27,12 +28,10 @@ Line = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scoring(ABC):
-    """How a kind of data set is scored. The fields of a subclass are its options, and stand in the record."""
+class Recording(ABC):
+    """What a line keeps of the answers to a unit. The fields of a subclass are its options, and stand in the record."""
 
     name: ClassVar[str]
-    measure: ClassVar[str]
-    """The name, among `values`, of the number that tables show and tests compare."""
     soft: ClassVar[bool] = False
 
     @property
@@ -66,6 +65,26 @@ class Scoring(ABC):
         Raises:
             DataError: what cannot be read decides which mean the sample enters, so that no score can be had.
         """
+
+
+Kind = TypeVar("Kind", bound=Recording)
+
+
+def with_options(kind: type[Kind], options: Mapping[str, Any]) -> Kind:
+    """Return a recording of this kind, refusing an option that it does not have."""
+    known = [each.name for each in fields(kind)]
+    for option in options:
+        if option not in known:
+            raise DataError(unknown_name(f"option of the {kind.name} protocol", option, known or ["none"]))
+    return kind(**options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring(Recording):
+    """How a kind of data set is scored, by what a line keeps."""
+
+    measure: ClassVar[str]
+    """The name, among `values`, of the number that tables show and tests compare."""
 
     @abstractmethod
     def values(self, counts: Any) -> dict[str, float]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from leanseg.data.sample import Dataset
-from leanseg.engine.evaluation.scoring import Region, Scoring, Video
+from leanseg.engine.evaluation.scoring import Region, Scoring, Video, with_options
 from leanseg.engine.evaluation.scoring_benchmarks import COCOTasksScoring, ReVOSScoring, RIOScoring
 from leanseg.engine.evaluation.scoring_ref_davis import RefDavisScoring
+from leanseg.engine.evaluation.submission import SERVED
 from leanseg.errors import DataError, unknown_name
 
 SCORINGS: dict[str, type[Scoring]] = {
@@ -26,9 +26,9 @@ def scoring_for(name: str, dataset: Dataset, options: Mapping[str, Any] | None =
     """
     family, _, split = name.partition(":")
     if family == "mmconv" or not getattr(dataset, "annotated", True):
+        served = ", or make a submission: --submission FILE.zip" if name == SERVED else ""
         raise DataError(
-            f"{name} has no published masks, so that nothing can be scored on it; choose a split that has, or make a "
-            "submission: --submission FILE.zip"
+            f"{name} has no published masks, so that nothing can be scored on it; choose a split that has{served}"
         )
     made_of_clips = bool(getattr(getattr(dataset, "split", None), "is_clip", False)) or (
         family == "instructseg" and split.startswith(("refyoutube", "refdavis"))
@@ -40,11 +40,7 @@ def make_scoring(name: str, options: Mapping[str, Any]) -> Scoring:
     """Return a scoring by name with its options; `described` of a scoring has both."""
     if name not in SCORINGS:
         raise DataError(unknown_name("scoring", name, SCORINGS))
-    known = [each.name for each in fields(SCORINGS[name])]
-    for option in options:
-        if option not in known:
-            raise DataError(unknown_name(f"option of the {name} protocol", option, known or ["none"]))
-    return SCORINGS[name](**options)
+    return with_options(SCORINGS[name], options)
 
 
 def scoring_of(record: Mapping[str, Any]) -> Scoring:

@@ -13,7 +13,7 @@ import torch
 from leanseg.data.sample import Dataset
 from leanseg.engine.evaluation.facts import Facts, target_stability
 from leanseg.engine.evaluation.grid import Row
-from leanseg.engine.evaluation.scoring import Line, Region, Scoring
+from leanseg.engine.evaluation.scoring import Line, Recording, Region
 from leanseg.engine.evaluation.units import Unit
 from leanseg.errors import DataError
 from leanseg.pruners import pruner
@@ -43,7 +43,7 @@ class Evaluation:
     dataset: Dataset
     indices: Sequence[int]
     rows: Sequence[Row]
-    scoring: Scoring = field(default_factory=Region)
+    scoring: Recording = field(default_factory=Region)
     options: Mapping[str, Any] = field(default_factory=dict)
     facts: tuple[str, ...] = ()
     subject: Mapping[str, Any] = field(default_factory=dict)
@@ -106,7 +106,7 @@ class Worker:
     def _target(self, unit: Unit) -> dict[str, Any]:
         areas = [int(unit.truths(time)[0][0].sum()) for time in range(unit.n_frames)]
         pixels = unit.truths(0)[0][0].size
-        about = {name: unit.meta[name] for name in ("redundancy", "scene") if name in unit.meta}
+        about: dict[str, Any] = {name: unit.meta[name] for name in ("redundancy", "scene") if name in unit.meta}
         if "stability" in self.evaluation.facts:
             about["stability"] = target_stability(unit.items[0])
         return {"area": round(sum(areas) / (len(areas) * pixels), 6), **about}
