@@ -84,7 +84,11 @@ class GuidanceCache(Mapping[str, Tensor]):
                 f"{path} is no file of at most {MAX_FILE_BYTES} bytes; expected guidance that GuidanceCache.save wrote"
             )
         stored = files.tensors_of_file(path)
-        wrong = [f"{name!r} {list(each.shape)}" for name, each in stored.items() if each.shape[1:] != (dim,)]
+        wrong = [
+            f"{name!r} {list(each.shape)}"
+            for name, each in stored.items()
+            if each.shape[1:] != (dim,) or each.shape[0] > MOST_ROWS
+        ]
         if wrong:
             raise WeightsError(
                 f"{path} holds {len(wrong)} tensors that are no embeddings (S, {dim}): {', '.join(wrong[:5])}; give "
