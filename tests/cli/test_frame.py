@@ -45,7 +45,7 @@ def test_unknown_command_is_code_2_with_a_close_match(run):
         (["segment", "picture.png"], "Missing argument 'instructions'"),
         (["segment", "--model"], "'--model' requires an argument"),
         (["segment", "picture.png", "the dog", "--keep-ratio", "much"], "'--keep-ratio'"),
-        (["eval", "--scenes", "0"], "'--scenes'"),
+        (["eval", "--limit", "0"], "'--limit'"),
         (["scenes", "--seeed", "1"], "No such option: --seeed"),
         (["doctor", "now"], "unexpected extra argument"),
         (["sgment"], "No such command 'sgment'"),

@@ -222,9 +222,14 @@ def test_revos_scores_as_from_files(measure: Any, tmp_path: Path, overlapping: P
         assert result.scores["J&F"] == 1 and (result.scores["R"] == 1) == (not compat)
 
 
-def test_revos_of_one_kind_has_no_overall(measure: Any) -> None:
-    result = measure("revos:valid", kind="reasoning").result(RIGHT)
-    assert result.scores["reasoning/J&F"] == 1 and np.isnan(result.scores["J&F"])
+@pytest.mark.parametrize("kind", ["referring", "reasoning", "no_object"])
+def test_revos_of_one_kind_has_the_scores_of_that_kind(measure: Any, kind: str) -> None:
+    result = measure("revos:valid", kind=kind).result(WRONG)
+    assert result.protocol["overall"] == kind
+    assert {name: result.scores[name] for name in ("J&F", "R")} == {
+        name: result.scores[f"{kind}/{name}"] for name in ("J&F", "R")
+    }
+    assert 0 < result.scores["J&F"] <= 1
 
 
 def broken(root: Path, data: str, path: str, protocol: dict[str, Any]) -> tuple[Evaluation, list[Line]]:

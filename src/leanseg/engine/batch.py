@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def evaluate_on_ray(
     if todo:
         try:
             with _cluster(ray), _quiet():
-                _run(ray, request, todo, processes, take)
+                _run(ray, _absolute(request), todo, processes, take)
         except ray.exceptions.RayError as error:
             said = str(error).strip().splitlines()[-1]
             raise DataError(
@@ -111,6 +112,12 @@ def _run(ray: Any, request: Request, todo: Sequence[int], workers: int, take: Ca
         if row["refused"]:
             raise DataError(row["refused"])
         take(json.loads(row["line"]))
+
+
+def _absolute(request: Request) -> Request:
+    """Return the request with paths that do not depend on where a worker was started."""
+    model = Path(request.model).resolve() if Path(request.model).exists() else request.model
+    return replace(request, model=str(model), root=None if request.root is None else request.root.resolve())
 
 
 def _ray() -> Any:

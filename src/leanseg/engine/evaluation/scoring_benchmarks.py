@@ -13,7 +13,11 @@ from leanseg.engine.evaluation.units import Unit
 from leanseg.errors import DataError
 from leanseg.metrics.boundary import f_of, j_of
 from leanseg.metrics.protocols import RIO, COCOTasks, Result, ReVOS
+from leanseg.metrics.protocols.revos import KINDS, MEASURES
 from leanseg.metrics.protocols.rio import instance_counts, picture_scores
+
+# The kinds that enter ReVOS's overall.
+_OVERALL = ("referring", "reasoning")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,8 @@ class COCOTasksScoring(Scoring):
 class ReVOSScoring(Scoring):
     """J, F, A and R per kind of expression, and overall; options as `leanseg.metrics.protocols.ReVOS`.
 
+    Where only one kind is measured, the scores are that kind's, and the result says so under `overall`.
+
     Masks are compared as they would be saved: 0 and 255 with `reference_compat`, as the public code saves them.
     """
 
@@ -124,7 +130,14 @@ class ReVOSScoring(Scoring):
         samples = {
             line["id"].removeprefix("revos/"): {"counts": line["counts"][row], "kind": line["kind"]} for line in lines
         }
-        return ReVOS.from_state({"options": self.metric.options, "samples": samples}).compute()
+        found = ReVOS.from_state({"options": self.metric.options, "samples": samples}).compute()
+        kinds = {sample["kind"] for sample in samples.values()}
+        if len(kinds & set(_OVERALL)) == len(_OVERALL):
+            return found
+        # Of a part of the data set: the overall is undefined, and what there is stands in its place.
+        only = next((kind for kind in KINDS if kind in kinds), KINDS[0])
+        scores = found.scores | {name: found.scores[f"{only}/{name}"] for name in MEASURES}
+        return Result(protocol=found.protocol | {"overall": only}, scores=scores, samples=found.samples)
 
 
 def _known(unit: Unit | None) -> Unit:
