@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from leanseg.core.tokens import Grid
-from leanseg.engine.overlay import COLOURS, TokenLayout, compare, contour, kept_cells, overlay, token_layout
+from leanseg.engine.overlay import COLOURS, TokenLayout, compare, contour, kept_cells, overlay, stages_row, token_layout
 from leanseg.errors import InputError
 
 
@@ -108,3 +108,31 @@ def test_what_does_not_fit_is_refused(arguments, message):
     with pytest.raises(InputError, match=message) as error:
         overlay(**{"image": grey(4, 4), **arguments})
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("height", "width"), [(100, 400), (400, 100), (160, 160)])
+def test_cells_of_a_filled_up_picture_are_squares(height, width):
+    boxes = TokenLayout(Grid(4, 4), padded=True).boxes(height, width)
+    side = max(height, width) / 4
+    assert boxes[5].tolist() == [side, side, 2 * side, 2 * side]
+    dots = np.asarray(overlay(grey(height, width), kept=[0, 15], layout=TokenLayout(Grid(4, 4), padded=True)))
+    assert (dots[: height // 2, : width // 2] == 255).any()
+    if height != width:  # the last cell lies beside the picture
+        assert not (dots[height // 2 :, width // 2 :] == 255).all(axis=2).any()
+
+
+def test_stages_are_panels_in_a_row_and_labels_are_outlined():
+    image, mask = grey(64, 64), np.zeros((64, 64), dtype=bool)
+    mask[:20, :20] = True
+    stages, layout = [[0, 5], [10]], TokenLayout(Grid(4, 4), padded=True)
+    row = np.asarray(stages_row(image, mask, stages, layout))
+    gap = row.shape[1] - 2 * 64
+    assert row.shape[0] == 64 and gap >= 2
+    for index, kept in enumerate(stages):
+        panel = row[:, index * (64 + gap) : index * (64 + gap) + 64]
+        assert np.array_equal(panel, np.asarray(overlay(image, mask, kept, layout)))
+    labelled = np.asarray(stages_row(image, mask, [[10]], layout, labels=[0, 1, 4]))
+    changed = (labelled != np.asarray(overlay(image, mask, [10], layout))).any(axis=2)
+    # Cells of 16 pixels at the upper left corner, outlined where they end inside the picture.
+    assert changed[31, 5] and changed[5, 31] and changed[15, 20] and changed[20, 15]
+    assert not changed[0, 5] and not changed[15, 5] and not changed[40:].any() and not changed[:, 40:].any()

@@ -162,8 +162,9 @@ def _options(family: str, spec: str | None, keep_ratio: float | None, **given: A
         options = {name: value for name, value in given.items() if value != OTHERS_DEFAULTS[name]}
         options |= {"pruner": chosen, "keep_ratio": keep_ratio}
     else:
-        options = {"pruner": _pruner(spec or DEFAULT_PRUNER, keep_ratio), **given}
-    check_options(family, options)
+        made = _pruner(spec or DEFAULT_PRUNER, keep_ratio)
+        options = {"pruner": made, **given}
+    check_options(family, {**options, "pruner": made})
     return options
 
 

@@ -23,6 +23,7 @@ from leanseg.models.vltp.encoders import (
     pruned_encoder,
 )
 from leanseg.models.vltp.guide import SegProjector, SegStates, seg_states
+from leanseg.models.vltp.options import check_pruner
 from leanseg.models.vltp.prune_decoder import PruneDecoder, PruneScorer
 from leanseg.models.vltp.staged_encoder import Stage, StagedEncoder
 from leanseg.models.vltp.tokenizer import GuideTokenizer
@@ -168,13 +169,7 @@ class VLTP(nn.Module):
             given = pruner(cast(str, given), keep_ratio=keep_ratio, allow_files=False, learned=learned)
         if isinstance(given, Identity):
             return Identity()  # whatever the stage's ratio
-        lacking = [cue for cue in given.cues if cue != "guidance"]
-        if lacking or given.scope != "frame":
-            wants = " and ".join(lacking) or "a clip's frames in one row"
-            raise InputError(
-                f"{given.spec()} wants {wants}; inside SAM a method sees one picture's features, grid and guidance: "
-                "choose another"
-            )
+        check_pruner(given)
         return given
 
     def _tokenizer(self) -> GuideTokenizer:

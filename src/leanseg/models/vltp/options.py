@@ -58,6 +58,8 @@ class SegmentOptions:
                 raise InputError(unknown_name(name, str(value), known))
         if self.pruner is not None and not isinstance(self.pruner, Pruner | str):
             raise InputError(f"pruner is {self.pruner!r}; expected a Pruner, or a spec such as 'evtp(keep_ratio=0.2)'")
+        if isinstance(self.pruner, Pruner):
+            check_pruner(self.pruner)
         if self.stages is not None and not _are_pairs(self.stages):
             raise InputError(f"stages are {self.stages!r}; expected pairs (after_block, keep_ratio), or () for none")
         if self.keep_ratio is not None:
@@ -76,6 +78,17 @@ class SegmentOptions:
 
 
 ENCODER_OPTIONS = ("pruner", "stages", "keep_ratio", "policy", "reactivate")
+
+
+def check_pruner(given: Pruner) -> None:
+    """Refuse a method that looks at what no stage inside SAM has."""
+    lacking = [cue for cue in given.cues if cue != "guidance"]
+    if lacking or given.scope != "frame":
+        wants = " and ".join(lacking) or "a clip's frames in one row"
+        raise InputError(
+            f"{given.spec()} wants {wants}; inside SAM a method sees one picture's features, grid and guidance: "
+            "choose another"
+        )
 
 
 def _are_pairs(stages: Any) -> bool:

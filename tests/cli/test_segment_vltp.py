@@ -1,0 +1,143 @@
+"""`leanseg segment` and `leanseg.load` with a VLTP folder: told by its config.json, with its options and panels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.models.vltp_fixtures import picture as pixels
+from tests.models.vltp_fixtures import tiny_vltp
+
+import leanseg
+from leanseg.engine.segmenter import Segmenter, family_of
+from leanseg.errors import LeansegError
+
+ASKED = "the red cup"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "tiny-vltp"
+    tiny_vltp().save_pretrained(path)
+    return path
+
+
+def test_a_folder_is_loaded_by_what_its_config_says(folder: Path):
+    model = leanseg.load(folder, device="cpu")
+    assert isinstance(model, Segmenter) and isinstance(model.model, leanseg.models.VLTP)
+    assert model.layout.padded and model.layout.grid == model.config.sam.grid
+    expected = tiny_vltp().segment(pixels(), ASKED, soft=True)
+    first, second = (model.segment(pixels(), ASKED, soft=True) for _ in range(2))
+    assert np.array_equal(first.soft, expected.soft) and np.array_equal(second.soft, expected.soft)
+    assert first.protocol["model"] == str(folder) and model.cache.hits > 0
+    assert leanseg.load("vltp", folder).name == f"vltp:{folder}"
+    assert [len(parts) for parts in model.segment_stream([pixels()] * 2, [ASKED, "a dog"])] == [2, 2]
+
+
+def test_families_are_told_apart(folder: Path, tmp_path: Path):
+    assert family_of(folder) == family_of("vltp", folder) == family_of("instructseg", folder) == "vltp"
+    assert family_of("instructseg") == family_of(tmp_path) == family_of("somebody/weights") == "instructseg"
+    with pytest.raises(LeansegError, match="holds a model of the family vltp; expected one of instructseg"):
+        leanseg.load("instructseg", folder)
+    with pytest.raises(LeansegError, match=r"the model 'vltp' needs weights; give a folder that VLTP.save_pretrained"):
+        leanseg.load("vltp")
+
+
+def test_a_picture_gets_a_mask_and_a_panel_for_each_stage(run, folder, picture, tmp_path):
+    outcome = run("segment", picture, ASKED, "a dog", "--model", folder, "--out", tmp_path / "answer")
+    assert outcome.code == 0, outcome.err
+    document = json.loads((tmp_path / "answer/result.json").read_text())
+    frame = document["results"][0]["frames"][0]
+    assert [len(kept) for kept in frame["stages"]] == [25, 15] and frame["kept"] == frame["stages"][1]
+    assert set(document["timings_s"]) == {"guidance", "prefix", "select", "blocks", "decode", "postprocess"}
+    protocol = document["results"][0]["protocol"]
+    assert protocol["stages"] == [[1, "vltp(keep_ratio=0.5)"], [3, "vltp(keep_ratio=0.3)"]]
+    expected = tiny_vltp().segment(np.asarray(Image.open(picture)), ASKED)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "answer/1/mask.png")) > 0, expected.masks[0])
+    # The picture of 40 x 60 is enlarged tenfold; two panels and a gap.
+    with Image.open(tmp_path / "answer/1/overlay.png") as overlay:
+        assert overlay.height == 400 and overlay.width > 2 * 600
+    assert "15 of 49 tokens" in outcome.out
+
+
+def test_a_clip_gets_the_last_stages_tokens(run, folder, clip, tmp_path):
+    outcome = run("segment", clip, ASKED, "--model", folder, "--out", tmp_path / "answer")
+    assert outcome.code == 0, outcome.err
+    frames = json.loads((tmp_path / "answer/result.json").read_text())["results"][0]["frames"]
+    assert [len(frame["kept"]) for frame in frames] == [15] * 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "counts"),
+    [
+        (["--keep-ratio", 0.2], [10, 10]),
+        (["--pruner", "random"], [25, 15]),
+        (["--pruner", "random(seed=2)", "--keep-ratio", 0.4], [20, 20]),
+        (["--pruner", "vltp(keep_ratio=0.1)"], [5, 5]),
+        (["--pruner", "union(first=vltp(), second=evtp())", "--keep-ratio", 0.4], [20, 20]),
+    ],
+)
+def test_tokens_are_chosen_as_asked(run, folder, picture, arguments, counts):
+    outcome = run("segment", picture, ASKED, "--model", folder, "--json", *arguments)
+    assert outcome.code == 0, outcome.err
+    frame = json.loads(outcome.out)["results"][0]["frames"][0]
+    assert [len(kept) for kept in frame["stages"]] == counts
+
+
+def test_a_pruner_from_a_file_works_on_the_command_line(run, folder, picture, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from leanseg import Pruner, Selection\n"
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class First(Pruner):\n"
+        "    def select(self, tokens, k):\n"
+        "        import torch\n"
+        "        return Selection(torch.arange(k).expand(tokens.batch, k).contiguous(), tokens.n_tokens)\n"
+    )
+    spec = f"{tmp_path / 'mine.py'}:First(keep_ratio=0.1)"
+    outcome = run("segment", picture, ASKED, "--model", folder, "--json", "--pruner", spec)
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["results"][0]["frames"][0]["stages"] == [[0, 1, 2, 3, 4]] * 2
+
+
+def test_keeping_everything_draws_no_token(run, folder, picture, tmp_path):
+    outcome = run("segment", picture, ASKED, "--model", folder, "--pruner", "identity", "--out", tmp_path / "all")
+    assert outcome.code == 0, outcome.err
+    frame = json.loads((tmp_path / "all/result.json").read_text())["results"][0]["frames"][0]
+    assert len(frame["kept"]) == frame["n_tokens"] == 49
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--task", "reasoning"], "unknown option of segment 'task'"),
+        (["--site", "after_projector"], "unknown option of segment 'site'"),
+        (["--position-ids", "original"], "unknown option of segment 'position_ids'"),
+        (["--mass-preserving"], "unknown option of segment 'mass_preserving'"),
+        (["--template", "paper"], "unknown option of segment 'template'"),
+        (["--pruner", "vtlp"], "did you mean 'vltp'"),
+        (["--pruner", "vltp(keep_ratio=0.1)", "--keep-ratio", 0.2], "contradict"),
+        (["--keep-ratio", 1.5], "1.5"),
+        (["--pruner", "tome"], "wants keys"),
+        (["--pruner", "attention"], "wants attention"),
+    ],
+)
+def test_unusable_requests_are_one_line_and_leave_nothing(run, folder, picture, tmp_path, arguments, said):
+    before = sorted(tmp_path.iterdir())
+    outcome = run("segment", picture, ASKED, "--model", folder, *arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert said in outcome.err and outcome.err.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_damaged_folder_is_one_line(run, folder, picture, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in folder.iterdir():
+        content = file.read_bytes()
+        (broken / file.name).write_bytes(content[:2000] if file.suffix == ".safetensors" else content)
+    outcome = run("segment", picture, ASKED, "--model", broken)
+    assert outcome.code == 2 and outcome.err.count("\n") == 1 and "no whole safetensors" in outcome.err
