@@ -69,3 +69,28 @@ def test_run_lengths_round_trip(share: float):
     blob[20:290, 7:190] = share > 0
     for mask in (noise, blob):
         assert np.array_equal(decode_mask(encode_mask(mask)), mask)
+
+
+def _frame(*kept: list[int]) -> Segmentation:
+    return Segmentation(
+        masks=np.ones((1, 2, 2), dtype=bool),
+        scores=np.array([0.5]),
+        selections=tuple(Selection(torch.tensor([indices]), 4) for indices in kept),
+        timings={"select": 1.0},
+        soft=np.zeros((1, 2, 2), dtype=np.float32),
+    )
+
+
+def test_stages_of_a_picture_are_all_told_and_of_a_clip_the_last():
+    single = Segmentation.joined([_frame([0, 1], [2])])
+    assert single.to_json()["frames"][0]["stages"] == [[0, 1], [2]]
+    assert single.to_json()["frames"][0]["kept"] == [2]
+    clip = Segmentation.joined([_frame([0, 1], [2]), _frame([0, 3], [1])])
+    assert [frame["kept"] for frame in clip.to_json()["frames"]] == [[2], [1]]
+    assert "stages" not in clip.to_json()["frames"][0]
+    assert clip.timings == {"select": 2.0} and clip.soft is not None and clip.soft.shape == (2, 2, 2)
+
+
+def test_a_clip_with_a_frame_that_chose_nothing_tells_no_tokens():
+    clip = Segmentation.joined([_frame([0, 1], [2]), _frame()])
+    assert clip.selections == () and "kept" not in clip.to_json()["frames"][0]
