@@ -1,0 +1,64 @@
+"""What cannot be read or scored is counted, said or refused; never left out of a mean in silence."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.engine.oracles import RIGHT, Oracle
+
+from leanseg.engine.evaluation.request import Request, plan
+from leanseg.engine.evaluation.run import evaluate
+from leanseg.engine.evaluation.scoring import Line
+from leanseg.engine.evaluation.worker import Evaluation
+from leanseg.errors import DataError
+
+SAMPLES = Path(__file__).parents[1] / "golden" / "datasets"
+
+
+def broken(root: Path, data: str, path: str, protocol: dict[str, Any]) -> tuple[Evaluation, list[Line]]:
+    """Evaluate where a file is damaged after the plan has looked for it."""
+    request = Request(
+        out=root / "r.json", model=str(root), data=data, root=root, protocol=protocol, pruners=("random",)
+    )
+    planned = plan(request)
+    evaluation = replace(planned, make=lambda: oracle)
+    oracle = Oracle(planned)
+    (root / path).write_bytes(b"no picture")
+    return evaluation, evaluate(evaluation, request.lines)
+
+
+def test_a_damaged_picture_stays_in_the_mean_of_its_kind(tmp_path: Path) -> None:
+    shutil.copytree(SAMPLES / "ReVOS", tmp_path / "ReVOS")
+    evaluation, lines = broken(tmp_path, "revos:valid", "ReVOS/JPEGImages/syn_valid_2/00000.jpg", {})
+    assert [line["kind"] for line in lines[4:]] == ["referring", "reasoning", "referring", "no_object"]
+    assert lines[4]["id"] == "revos/syn_valid_2/0" and "cannot read" in lines[4]["failures"][RIGHT]
+    scores = evaluation.scoring.result(lines, RIGHT).scores
+    assert scores["referring/J&F"] == scores["reasoning/J&F"] == scores["no_object/J&F"] == 0.5
+
+
+@pytest.mark.parametrize("passes", ["four_annotators", "single_pass"])
+def test_a_damaged_mask_of_a_sequence_scores_its_objects_zero(tmp_path: Path, passes: str) -> None:
+    shutil.copytree(SAMPLES / "ref-davis_converted", tmp_path / "ref-davis_converted")
+    path = "ref-davis_converted/valid/Annotations/tiny-dogs/00002.png"
+    evaluation, lines = broken(tmp_path, "refdavis:val", path, {"passes": passes})
+    scoring = evaluation.scoring
+    failed = [line for line in lines if "failures" in line]
+    assert len(failed) == len(lines) / 2 and all(scoring.values(line["counts"][RIGHT])["J"] == 0 for line in failed)
+    assert scoring.result(lines, RIGHT).scores["J&F"] == 0.5
+
+
+@pytest.mark.parametrize("data", ["revos:valid", "refdavis:val", "coco_tasks:task_1_test"])
+def test_a_sample_whose_kind_cannot_be_read_stops_the_run(data: str, tmp_path: Path) -> None:
+    scoring = plan(Request(out=tmp_path / "r.json", model=str(tmp_path), data=data, root=SAMPLES)).scoring
+    with pytest.raises(DataError, match=r"cannot be read, so that its (kind is|objects are) unknown; (get|mend)"):
+        scoring.nothing(None)
+
+
+@pytest.mark.parametrize("data", ["refyoutube:valid", "refyoutube:valid_all", "refyoutube:test", "mmconv:train"])
+def test_what_has_no_published_masks_is_refused(data: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"{data} has no published masks, so that nothing can be scored on it; choose"):
+        plan(Request(out=tmp_path / "r.json", data=data, root=SAMPLES, data_options={"check": False}))
