@@ -92,9 +92,8 @@ class COCOTasksScoring(Scoring):
 class ReVOSScoring(Scoring):
     """J, F, A and R per kind of expression, and overall; options as `leanseg.metrics.protocols.ReVOS`.
 
-    Where only one kind is measured, the scores are that kind's, and the result says so under `overall`.
-
-    Masks are compared as they would be saved: 0 and 255 with `reference_compat`, as the public code saves them.
+    Where only one kind is measured, the scores are that kind's, and the result says so under `overall`. Masks are
+    compared as they would be saved: 0 and 255 with `reference_compat`, as the public code saves them.
     """
 
     name = "revos"
@@ -136,8 +135,8 @@ class ReVOSScoring(Scoring):
             return found
         # Of a part of the data set: the overall is undefined, and what there is stands in its place.
         only = next((kind for kind in KINDS if kind in kinds), KINDS[0])
-        scores = found.scores | {name: found.scores[f"{only}/{name}"] for name in MEASURES}
-        return Result(protocol=found.protocol | {"overall": only}, scores=scores, samples=found.samples)
+        scores = {**found.scores, **{name: found.scores[f"{only}/{name}"] for name in MEASURES}}
+        return Result(protocol={**found.protocol, "overall": only}, scores=scores, samples=found.samples)
 
 
 def _known(unit: Unit | None) -> Unit:
