@@ -90,14 +90,14 @@ def test_tables_and_sentences_say_what_is_there(analysis):
     study = RandomSubsets()
     spearman, pearson, chosen, means = study.tables(analysis).values()
     assert "| radius | 20 % | 5 % | the ratios mixed |" in spearman and "**-1.00** (-1.00 to -1.00)" in pearson
-    assert "| features, largest distance | **+0.050** (+0.050 to +0.050)" in chosen
+    assert "| largest feature distance | **+0.050** (+0.050 to +0.050)" in chosen
     for row in ("random", "uniform", "all tokens", "ovp-only", "blind"):
         assert f"| {row} |" in means
     assert "| random | 0.500 ± " in means
     said = " ".join(study.sentences(analysis))
     assert "Of 12 correlations (Spearman) within pictures, 8 stand after Holm's correction." in said
-    assert "A smaller radius goes with a better mask: features, largest distance at 20 % (-1.00)" in said
-    assert "A LARGER one goes with a better mask: grid, largest distance at 20 % (+1.00)" in said
+    assert "A smaller radius goes with a better mask: largest feature distance at 20 % (-1.00)" in said
+    assert "A LARGER one goes with a better mask: largest grid distance at 20 % (+1.00)" in said
     assert "explains 100.0 % of the variance of ranks within pictures." in said
     assert "the number of tokens moves both sides" in said
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from leanseg.engine.study.markdown import label, listed, percent, table, with_ha
 from leanseg.engine.study.measured import UNPRUNED, Array, Measured, rounded
 from leanseg.engine.study.plots import SUBJECT, axes_grid, save, style
 from leanseg.engine.study.radii import IN_PLOTS, LEVEL, METHODS, RADII, correct, direction, plain, signed, with_interval
-from leanseg.metrics.correlation import pearson, spearman, within_groups
+from leanseg.metrics.correlation import pearson, spearman
+from leanseg.metrics.repeated import crossed
 from leanseg.metrics.significance import bootstrap_mean
 
 PRUNERS = (
@@ -31,7 +33,7 @@ class CoverageStudy(Study):
 
     Over all points the ratio drives both: fewer tokens cover worse and segment worse. Only what is left at one ratio
     says that coverage itself matters, so that is shown beside: within each ratio, and all ratios together less each
-    one's means. Intervals are over the points, as if pruners had been drawn from many.
+    one's means. Intervals are over the pruners, each drawn with all its points, as if they had come from many.
     """
 
     name = "coverage"
@@ -55,12 +57,12 @@ class CoverageStudy(Study):
             for name in measured.pruners
             for ratio in measured.keep_ratios
         ]
-        scores = np.array([point["score"]["mean"] for point in points])
-        ratios = np.array([f"{point['keep_ratio']:g}" for point in points])
-        correlations = {
-            radius: _correlations(np.array([point["radii"][radius] for point in points]), scores, ratios)
-            for radius in RADII
-        }
+        shape = (len(measured.pruners), len(measured.keep_ratios))
+        scores = np.array([point["score"]["mean"] for point in points]).reshape(shape).T
+        correlations = {}
+        for radius in RADII:
+            radii = np.array([point["radii"][radius] for point in points]).reshape(shape).T
+            correlations[radius] = _correlations(radii, scores, measured.keep_ratios)
         for method in METHODS:
             correct([correlations[radius][method]["centred"] for radius in RADII])
         return {
@@ -93,8 +95,8 @@ class CoverageStudy(Study):
         ]
         n_points, n_pruners = len(analysis["points"]), len(analysis["pruners"])
         return {
-            f"Correlation of mean radius and mean gIoU over {n_points} points, 95 % interval; p: of Spearman less the "
-            "ratio's mean, corrected over the six radii": table(head, rows),
+            f"Correlation of mean radius and mean gIoU over {n_points} points, 95 % interval over pruners; p: of "
+            "Spearman less the ratio's mean, corrected over the six radii": table(head, rows),
             f"Spearman within one keep ratio, {n_pruners} points each": table(
                 ("radius", *map(percent, analysis["keep_ratios"])), within
             ),
@@ -158,14 +160,14 @@ def mean_radii(measured: Measured, row: str) -> dict[str, float]:
     return {radius: round(float(np.mean([each[radius] for each in noted])), 5) for radius in RADII}
 
 
-def _correlations(x: Array, y: Array, groups: Any) -> dict[str, Any]:
+def _correlations(x: Array, y: Array, keep_ratios: Sequence[float]) -> dict[str, Any]:
+    """Return the correlations of tables (ratios, pruners): of all points, within each ratio, and less its means."""
     found = {}
-    for method, over in (("spearman", spearman), ("pearson", pearson)):
-        within = within_groups(x, y, groups, method=method)
+    for method, at_one in (("spearman", spearman), ("pearson", pearson)):
         found[method] = {
-            "all": plain(over(x, y)),
-            "within": {name: plain(each) for name, each in within.groups.items()},
-            "centred": plain(within.pooled),
+            "all": plain(crossed(x, y, method=method, within=False)),
+            "within": {f"{r:g}": plain(at_one(a, b)) for r, a, b in zip(keep_ratios, x, y, strict=True)},
+            "centred": plain(crossed(x, y, method=method)),
         }
     return found
 

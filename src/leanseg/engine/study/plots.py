@@ -15,8 +15,9 @@ STYLES = {
 }  # fmt: skip
 _OTHERS = ("<", ">", "p", "h", "d", "H")
 UNPRUNED_STYLES = {"all": "-", "ovp_only": "--", "blind": ":"}
+UNPRUNED_MARKS = {"all": {"marker": "H"}, "ovp_only": {"marker": "+"}, "blind": {"marker": "x"}}
 
-__all__ = ["SUBJECT", "UNPRUNED_STYLES", "axes_grid", "check_plot", "save", "style"]
+__all__ = ["SUBJECT", "UNPRUNED_MARKS", "UNPRUNED_STYLES", "axes_grid", "check_plot", "save", "style", "write"]
 
 
 def style(name: str, names: Sequence[str]) -> dict[str, Any]:
@@ -46,5 +47,10 @@ def save(figure: Any, axes: Any, path: Path, columns: int = 6) -> None:
     figure.legend(
         *axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns, frameon=False, fontsize=9
     )
+    write(figure, path)
+
+
+def write(figure: Any, path: Path) -> None:
+    """Write the file, and its folder where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)

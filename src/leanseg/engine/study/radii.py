@@ -10,12 +10,9 @@ from leanseg.metrics.comparison import adjusted
 from leanseg.metrics.correlation import Correlation
 
 RADII = {
-    "feature_max": "features, largest distance",
-    "feature_mean": "features, mean distance",
-    "spatial_max": "grid, largest distance",
-    "spatial_mean": "grid, mean distance",
-    "joint_max": "joint, largest distance",
-    "joint_mean": "joint, mean distance",
+    f"{space}_{what}": f"{word} {name} distance"
+    for space, name in (("feature", "feature"), ("spatial", "grid"), ("joint", "joint"))
+    for what, word in (("max", "largest"), ("mean", "mean"))
 }
 """What is measured of the distances from each token to its nearest kept token (`leanseg.metrics.coverage`)."""
 IN_PLOTS = tuple(f"{space}_{what}" for what in ("max", "mean") for space in ("feature", "spatial", "joint"))

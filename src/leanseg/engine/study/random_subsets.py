@@ -14,7 +14,7 @@ from leanseg.engine.study.measured import UNPRUNED, Array, Measured, rounded
 from leanseg.engine.study.paired import BOLD, cell, differences
 from leanseg.engine.study.plots import SUBJECT, axes_grid, save
 from leanseg.engine.study.radii import IN_PLOTS, LEVEL, METHODS, RADII, correct, direction, plain, signed, with_interval
-from leanseg.metrics.correlation import within_clusters
+from leanseg.metrics.repeated import within_clusters
 from leanseg.metrics.significance import bootstrap_mean
 
 KEEP_RATIOS = (0.2, 0.1, 0.05)

@@ -16,6 +16,8 @@ from leanseg.metrics.tradeoff import saturation
 
 SHARE = 0.98
 PUBLISHED = "60 to 70 %"
+# All eight would hide each other.
+BANDS = ("evtp", "random")
 
 
 class Retention(Study):
@@ -73,12 +75,13 @@ class Retention(Study):
             axes.plot(
                 ratios, [point["mean"] for point in each["curve"]], label=name, markersize=5, linewidth=1.4, **drawn
             )
-            low, high = ([point[end] for point in each["curve"]] for end in ("low", "high"))
-            axes.fill_between(ratios, low, high, alpha=0.06, color=drawn["color"], linewidth=0)
+            if name in BANDS:
+                low, high = ([point[end] for point in each["curve"]] for end in ("low", "high"))
+                axes.fill_between(ratios, low, high, alpha=0.12, color=drawn["color"], linewidth=0)
         for name, mean in analysis["unpruned"].items():
             axes.axhline(mean["mean"], color="black", linestyle=UNPRUNED_STYLES[name], linewidth=1, label=label(name))
         axes.set(xlabel="visual tokens kept, %", ylabel=_title(analysis["measure"]), xlim=(0, 100))
-        axes.set_title(f"{SUBJECT}, {analysis['n']} pictures; bands: 95 % intervals of each mean", fontsize=10)
+        axes.set_title(f"{SUBJECT}, {analysis['n']} pictures; bands: 95 % intervals of {listed(BANDS)}", fontsize=10)
         save(figure, axes, path)
 
     def sentences(self, analysis: Analysis) -> list[str]:
