@@ -139,6 +139,14 @@ def test_the_table_of_pruners_is_that_of_the_registry():
     assert _script("tables").render_pruners(page.replace("| `kcenter`", "| `centre`")) == page
 
 
+def test_the_page_of_studies_lists_all_and_shows_every_record():
+    page = _text("docs/studies.md")
+    assert _script("tables").render_studies(page) == page, "run: python scripts/tables.py --plots"
+    for record in sorted((ROOT / "results" / "studies").glob("*.json")):
+        assert f"<!-- table: study results/studies/{record.name} -->" in page
+        assert (ROOT / "docs" / "images" / "studies" / f"{record.stem}.png").stat().st_size > 0
+
+
 def test_every_method_is_shown_on_a_picture():
     from leanseg.pruners import PRUNERS, WRAPPERS
 
