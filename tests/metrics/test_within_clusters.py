@@ -80,7 +80,7 @@ def test_a_cluster_without_spread_adds_nothing_and_all_of_them_leave_it_undefine
 @pytest.mark.parametrize(
     ("x", "y", "options", "said"),
     [
-        ([1.0, 2.0], [[1.0, 2.0]], {}, r"x has shape \(2,\); expected a table of at least 2 clusters"),
+        ([1.0, 2.0], [[1.0, 2.0]], {}, r"x has shape \(2,\); expected a table: at least 2 clusters"),
         (np.ones((3, 2)), np.ones((3, 1)), {}, r"y has shape \(3, 1\); expected a table"),
         (np.ones((3, 2)), np.ones((2, 3)), {}, r"x has shape \(3, 2\) and y \(2, 3\); give both for the same clusters"),
         (np.ones((3, 2)), np.ones((3, 2)), {"method": "spearmn"}, "unknown method of correlation 'spearmn'"),

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
         GroupedCorrelation,
         pearson,
         spearman,
-        within_clusters,
         within_groups,
     )
     from leanseg.metrics.coverage import Coverage, InformationBound, information_bound
     from leanseg.metrics.region import CIoU, GIoU, MIoU, OIoU, PrecisionAt, jaccard
+    from leanseg.metrics.repeated import crossed, within_clusters
     from leanseg.metrics.significance import Interval, bootstrap_mean, paired_bootstrap, paired_t
     from leanseg.metrics.tradeoff import Retention, pareto, saturation, smallest_retention
     from leanseg.metrics.video import JF, SequenceStatistics, sequence_statistics
@@ -40,9 +40,10 @@ _HOMES = {
     "compare": "comparison",
     "Correlation": "correlation",
     "GroupedCorrelation": "correlation",
+    "crossed": "repeated",
     "pearson": "correlation",
     "spearman": "correlation",
-    "within_clusters": "correlation",
+    "within_clusters": "repeated",
     "within_groups": "correlation",
     "Coverage": "coverage",
     "InformationBound": "coverage",
@@ -102,6 +103,7 @@ __all__ = [
     "comparison",
     "correlation",
     "coverage",
+    "crossed",
     "information_bound",
     "jaccard",
     "paired_bootstrap",

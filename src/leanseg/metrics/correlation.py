@@ -16,12 +16,11 @@ from leanseg.metrics._resampling import (
     chunks,
     draws,
     ends,
-    resampled_means,
 )
 
 METHODS = ("pearson", "spearman")
 # The two uses of chance draw from streams of their own.
-_BOOTSTRAP, _PERMUTATION = 0, 1
+_BOOTSTRAP, PERMUTATION = 0, 1
 
 
 @dataclass(frozen=True)
@@ -113,45 +112,6 @@ def within_groups(
     )
 
 
-def within_clusters(
-    x: npt.ArrayLike,
-    y: npt.ArrayLike,
-    *,
-    method: str = "pearson",
-    confidence: float = 0.95,
-    n_resamples: int = 10_000,
-) -> Correlation:
-    """Return the correlation of two tables (clusters, points) less each cluster's means, for clusters drawn at random.
-
-    As the pooled one of `within_groups`, S_xy / sqrt(S_xx S_yy) with S over all clusters, for many small groups, as ten
-    selections of each picture: clusters are resampled whole, since what is said is to hold for other ones. Random
-    pairings stay within the cluster. For `spearman` x and y are ranks within the cluster. A cluster in which a side is
-    constant adds nothing to S_xy. Cost O(R C) for the interval of C clusters, O(R C P) for p.
-
-    >>> within_clusters([[1.0, 2.0], [11.0, 12.0]], [[5.0, 6.0], [1.0, 2.0]]).coefficient
-    1.0
-    """
-    if method not in METHODS:
-        raise InputError(unknown_name("method of correlation", method, METHODS))
-    first, second = (_centred(each, method == "spearman") for each in _cluster_tables(x, y))
-    sums = np.stack([(a * b).sum(axis=1) for a, b in ((first, first), (first, second), (second, second))], axis=1)
-    coefficient = float(_coefficient(sums.sum(axis=0, keepdims=True))[0])
-    if math.isnan(coefficient):
-        return Correlation(first.size, None, None, None, None)
-    resampled = _coefficient(resampled_means(sums, np.ones(len(sums)), n_resamples))
-    low, high = ends(resampled[~np.isnan(resampled)], confidence)
-    generator = np.random.Generator(np.random.PCG64((_PERMUTATION, 0)))
-    paired = np.tile(sums.sum(axis=0), (n_resamples, 1))
-    paired[:, 1] = np.concatenate(
-        [
-            (generator.permuted(np.tile(second, (rows, 1, 1)), axis=2) * first).sum(axis=(1, 2))
-            for rows in chunks(second.size, n_resamples)
-        ]
-    )
-    as_large = int((np.abs(_coefficient(paired)) >= abs(coefficient) - ROUNDING).sum())
-    return Correlation(first.size, coefficient, float(low), float(high), (as_large + 1) / (n_resamples + 1))
-
-
 @dataclass(frozen=True, eq=False)
 class _Chance:
     """Sums of squared and multiplied deviations (S_xx, S_xy, S_yy): of the points, of resamples, of random pairings."""
@@ -184,10 +144,10 @@ class _Chance:
 
     def correlation(self, confidence: float) -> Correlation:
         check_confidence(confidence)
-        coefficient = float(_coefficient(self.observed)[0])
+        coefficient = float(coefficients(self.observed)[0])
         if math.isnan(coefficient):
             return Correlation(self.n, None, None, None, None)
-        resampled, paired = _coefficient(self.resampled), _coefficient(self.paired)
+        resampled, paired = coefficients(self.resampled), coefficients(self.paired)
         low, high = ends(resampled[~np.isnan(resampled)], confidence)
         as_large = int((np.abs(paired) >= abs(coefficient) - ROUNDING).sum())
         return Correlation(self.n, coefficient, float(low), float(high), (as_large + 1) / (len(paired) + 1))
@@ -218,37 +178,13 @@ def _ranks(counts: Array, values: Array) -> Array:
 
 
 def _random_pairings(x: Array, y: Array, n_resamples: int, group: int) -> Array:
-    generator = np.random.Generator(np.random.PCG64((_PERMUTATION, group)))
+    generator = np.random.Generator(np.random.PCG64((PERMUTATION, group)))
     parts = [generator.permuted(np.tile(y, (rows, 1)), axis=1) @ x for rows in chunks(y.size, n_resamples)]
     return np.concatenate(parts)
 
 
-def _coefficient(sums: Array) -> Array:
+def coefficients(sums: Array) -> Array:
     """Return S_xy / sqrt(S_xx S_yy) per row, NaN where a side is constant."""
     scale = np.sqrt(sums[:, 0] * sums[:, 2])
     ratio = np.divide(sums[:, 1], scale, out=np.full(len(sums), np.nan), where=scale > 0.0)
     return np.clip(ratio, -1.0, 1.0)
-
-
-def _cluster_tables(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Array, Array]:
-    first, second = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    for name, found in (("x", first), ("y", second)):
-        if found.ndim != 2 or min(found.shape) < 2:
-            raise InputError(
-                f"{name} has shape {found.shape}; expected a table of at least 2 clusters by at least 2 points each"
-            )
-    if first.shape != second.shape:
-        raise InputError(
-            f"x has shape {first.shape} and y {second.shape}; give both for the same clusters and points, in one order"
-        )
-    checked_pair(("x", "y"), first.ravel(), second.ravel())
-    return first, second
-
-
-def _centred(values: Array, ranked: bool) -> Array:
-    """Return values (clusters, points), or their ranks, less their cluster's mean; what is rounding becomes 0."""
-    if ranked:
-        values = np.concatenate([_ranks(np.ones((1, row.size)), row) for row in values])
-    deviations = values - values.mean(axis=1, keepdims=True)
-    deviations[np.abs(deviations).max(axis=1) <= ROUNDING * np.abs(values).max(axis=1)] = 0.0
-    return deviations
