@@ -38,16 +38,20 @@ def _ids(answer: str | None = ANSWER, instruction: str = INSTRUCTION) -> Tensor:
     return conversation(tiny_tokenizer(), instruction, image_tokens=N_IMAGE, answer=answer).ids
 
 
+def _text(ids: list[int]) -> str:
+    return tiny_tokenizer().backend.decode(ids, skip_special_tokens=False)
+
+
 def test_the_conversation_is_lisas():
     tokenizer = tiny_tokenizer()
     ids = _ids().tolist()
     assert ids[0] == tokenizer.start_id and ids[-1] == tokenizer.end_id
     first = ids.index(IMAGE_ID)
     assert ids[first : first + N_IMAGE] == [IMAGE_ID] * N_IMAGE and ids.count(IMAGE_ID) == N_IMAGE
-    assert tokenizer.decode(ids[1:first]) == f"{SYSTEM} USER: <im_start>"
+    assert _text(ids[1:first]) == f"{SYSTEM} USER: <im_start>"
     behind = f"<im_end>\n {INSTRUCTION} Please output segmentation mask. ASSISTANT:"
-    assert tokenizer.decode(ids[first + N_IMAGE :]) == f"{behind} [SEG].</s>"
-    assert tokenizer.decode(_ids(answer=None)[first + N_IMAGE :].tolist()) == behind
+    assert _text(ids[first + N_IMAGE :]) == f"{behind} [SEG].</s>"
+    assert _text(_ids(answer=None)[first + N_IMAGE :].tolist()) == behind
     assert torch.equal(_ids(instruction="  the red cup "), _ids())
 
 
@@ -57,7 +61,7 @@ def test_labels_are_the_answer_and_its_end(question: str, answer: str):
     tokenizer = tiny_tokenizer()
     asked = conversation(tokenizer, INSTRUCTION, image_tokens=N_IMAGE, answer=answer, question=question)
     wanted = asked.labels[asked.labels != IGNORED]
-    assert tokenizer.decode(wanted.tolist()).strip() == f"{answer}</s>"
+    assert _text(wanted.tolist()).strip() == f"{answer}</s>"
     assert torch.equal(asked.ids[-len(wanted) :], wanted)
 
 

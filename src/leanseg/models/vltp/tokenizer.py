@@ -36,10 +36,6 @@ class GuideTokenizer:
         """Return the ids of one text chunk."""
         return list(self.backend.encode(text, add_special_tokens=False).ids)
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of ids, marks included."""
-        return self.backend.decode(list(ids), skip_special_tokens=False)
-
     def save(self, directory: str | Path) -> None:
         """Write tokenizer.json and the small file that Hugging Face's loader reads beside it."""
         directory = Path(directory)
