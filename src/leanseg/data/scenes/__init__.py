@@ -5,6 +5,7 @@ from leanseg.data.scenes.generate import generate_scene
 from leanseg.data.scenes.scene import (
     EXTRA_KINDS,
     KINDS,
+    TASK_KINDS,
     ClipScene,
     Scene,
     SceneInstruction,
@@ -17,6 +18,7 @@ __all__ = [
     "EXTRA_KINDS",
     "KINDS",
     "SPLITS",
+    "TASK_KINDS",
     "ClipScene",
     "Scene",
     "SceneDataset",

@@ -14,6 +14,9 @@ KINDS = (
 )  # fmt: skip
 """The kinds of instruction that a scene emits, uniformly over those that it offers."""
 
+TASK_KINDS = ("affordance", "category", "noun", "all")
+"""Kinds that name what is wanted by its use or its kind, as data sets of tasks do."""
+
 EXTRA_KINDS = ("motion", "no_target")
 """Kinds that must be asked for: motion needs a clip, no_target has an empty answer."""
 

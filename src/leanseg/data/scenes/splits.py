@@ -18,7 +18,7 @@ import numpy as np
 from leanseg.data.sample import Sample
 from leanseg.data.scenes.clips import generate_clip
 from leanseg.data.scenes.generate import generate_scene
-from leanseg.data.scenes.scene import KINDS, ClipScene, Scene, SceneOptions
+from leanseg.data.scenes.scene import KINDS, TASK_KINDS, ClipScene, Scene, SceneOptions
 from leanseg.errors import DataError, InputError, unknown_name
 
 TRAIN_SCENES = 1_000_000
@@ -56,6 +56,7 @@ class Split:
 
 _EVALUATED = SceneOptions(n_instructions=4)
 _CLIP = replace(_EVALUATED, kinds=(*KINDS, "motion"))
+_TASKS = SceneOptions(n_instructions=1, kinds=TASK_KINDS)
 _MIXED = ("static", "slow", "fast")
 _TABLE: tuple[tuple[str, str, int, SceneOptions, tuple[str, ...]], ...] = (
     ("validation", "like training", 500, _EVALUATED, ()),
@@ -88,6 +89,8 @@ _TABLE: tuple[tuple[str, str, int, SceneOptions, tuple[str, ...]], ...] = (
     ("clips_test", "clips, a third each static, slow and fast", 300, _CLIP, _MIXED),
     ("fast", "clips of fast things with motion blur", 200, _CLIP, ("fast",)),
     ("clips_no_target", "clips, asks for what is not there", 150, replace(_CLIP, kinds=("no_target",)), _MIXED),
+    ("tasks", "asks for what is of use or of a kind, one thing or all", 1000, _TASKS, ()),
+    ("tasks_phrasings", "tasks in sentences that training never uses", 500, replace(_TASKS, phrasings="heldout"), ()),
 )
 
 SPLITS: dict[str, Split] = {

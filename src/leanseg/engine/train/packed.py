@@ -74,8 +74,8 @@ def packed_language(model: InstructSeg, prompts: Sequence[Sequence[Prompt]], ima
 
     output = model.language_model(
         inputs_embeds=embeds,
-        attention_mask=_mask(ids != _PAD, prefix).to(embeds.dtype),
-        position_ids=_positions(batch, prefix, count, length, device),
+        attention_mask=block_mask(ids != _PAD, prefix).to(embeds.dtype),
+        position_ids=block_positions(batch, prefix, count, length, device),
         use_cache=False,
         output_attentions=True,
     )
@@ -93,12 +93,13 @@ def _query_attention(attention: Tensor, is_query: Tensor, prefix: int, image_sta
     return seen[is_query].view(batch, count, n_queries, *seen.shape[3:]).permute(0, 3, 1, 2, 4)
 
 
-def _positions(batch: int, prefix: int, count: int, length: int, device: torch.device) -> Tensor:
+def block_positions(batch: int, prefix: int, count: int, length: int, device: torch.device) -> Tensor:
+    """Return positions (B, S) that start anew behind the prefix in each of K blocks."""
     block = torch.arange(prefix, prefix + length, device=device).repeat(count)
     return torch.cat([torch.arange(prefix, device=device), block]).expand(batch, -1)
 
 
-def _mask(used: Tensor, prefix: int) -> Tensor:
+def block_mask(used: Tensor, prefix: int) -> Tensor:
     """Additive (B,1,S,S) mask from the used positions (B,K,L) of the blocks: each sees the prefix and itself, causally.
 
     The prefix is causal as well.

@@ -8,7 +8,7 @@ import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,6 +19,7 @@ from leanseg.errors import TrainingError
 logger = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """A stage's steps and how its learning rate runs over them."""
 

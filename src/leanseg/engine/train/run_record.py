@@ -10,12 +10,13 @@ from typing import Any
 from leanseg.engine.records import record
 from leanseg.engine.train.curves import read_log
 from leanseg.engine.train.stages import Stage
+from leanseg.engine.train.vltp.stages import VLTPStage
 from leanseg.errors import TrainingError
 
 _NO_LOSSES = ("step", "seconds", "learning_rate", "norm")
 
 
-def training_record(stages: Sequence[Stage], logs: Sequence[Path], command: str) -> dict[str, Any]:
+def training_record(stages: Sequence[Stage | VLTPStage], logs: Sequence[Path], command: str) -> dict[str, Any]:
     """Return the record of `stages` from their logs, one each, in the same order; the logs may be of separate runs."""
     if len(stages) != len(logs):
         raise TrainingError(f"{len(stages)} stages and {len(logs)} logs do not pair up; give one log per stage")
@@ -24,7 +25,7 @@ def training_record(stages: Sequence[Stage], logs: Sequence[Path], command: str)
     )
 
 
-def _stage_record(stage: Stage, log: Path) -> dict[str, Any]:
+def _stage_record(stage: Stage | VLTPStage, log: Path) -> dict[str, Any]:
     if not log.exists():
         raise TrainingError(f"stage {stage.name!r} has no log at {log}; expected the one that its training wrote")
     # A run that was killed after its last checkpoint has written the steps since then twice; the later ones count.

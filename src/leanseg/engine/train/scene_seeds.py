@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from leanseg.errors import TrainingError
 
 SCENES_PER_STAGE = 50_000_000
 SCENE_RANGES = {
     "tower": 1, "pixel": 2, "settle": 3, "language": 4, "place": 5, "sam": 6, "video": 7, "guide": 8, "prune": 9,
-    "adapt": 10, "sam_small": 11, "ground": 15,
+    "adapt": 10, "sam_small": 11, "guide_small": 12, "ground": 15,
 }  # fmt: skip
 """Which of a seed's 16 ranges of `SCENES_PER_STAGE` scenes each stage draws from; no two share one."""
 _RANGES_PER_SEED = 16
@@ -17,6 +17,7 @@ MAX_SEED = 2**40 // (_RANGES_PER_SEED * SCENES_PER_STAGE) - 1
 """Evaluation owns the scenes from 2**40 on."""
 
 
+@runtime_checkable
 class DrawsScenes(Protocol):
     """A stage of any model's training: so many frames in each of so many steps."""
 

@@ -202,7 +202,9 @@ def _accelerator(request: VLTPRequest, rank: int, rendezvous: str) -> Accelerato
     """Return accelerate's view of this process, one of several if there is a rendezvous."""
     on_cpu = request.device == "cpu"
     if rendezvous:
+        # accelerate reads these, though processes that share a file need no address.
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(request.processes)}
+        os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
         dist.init_process_group(
             "gloo" if on_cpu else "nccl", init_method=rendezvous, rank=rank, world_size=request.processes
         )
@@ -251,7 +253,8 @@ def _worker(rank: int, job: VLTPJob, rendezvous: str, prepare: Callable[[], None
         learner = Learner(model, heads, stage)
         source = source_of(request.data, request.seed, request.root)
         prepare_losses = partial(_losses, learner, source, accelerator, request)
-        train_stage(learner, prepare_losses, accelerator, options, validate=partial(LOOKS[stage.losses], model))
+        look = partial(LOOKS[stage.losses], model, stage.validation_scenes)
+        train_stage(learner, prepare_losses, accelerator, options, validate=look)
     if accelerator.is_main_process:
         if request.lora:
             merge_adapters(model)

@@ -12,17 +12,19 @@ from torch import Tensor, nn
 from leanseg.core.tokens import Grid
 from leanseg.data.scenes.items import ITEMS
 from leanseg.engine.train.vltp.heads import TrainingHeads
+from leanseg.engine.train.vltp.packed import packed_read
 from leanseg.engine.train.vltp.pictures import Batch, Prompts, draw_prompts
 from leanseg.engine.train.vltp.pool import PooledBatch
 from leanseg.engine.train.vltp.stages import VLTPStage
 from leanseg.models.sam.model import Sam
 from leanseg.models.sam.pictures import full_masks
-from leanseg.models.vltp.conversation import IGNORED, TRAIN_ANSWERS, TRAIN_QUESTIONS, conversation, padded
+from leanseg.models.vltp.conversation import IGNORED, TRAIN_ANSWERS, TRAIN_QUESTIONS, Conversation, conversation
 from leanseg.models.vltp.encoders import encoder_method
 from leanseg.models.vltp.guide import seg_states
 from leanseg.models.vltp.losses import LossWeights, mask_losses, patch_coverage, patch_labels
 from leanseg.models.vltp.model import VLTP
 from leanseg.models.vltp.staged_encoder import EncoderState, StagedEncoder
+from leanseg.models.vltp.tokenizer import GuideTokenizer
 
 QUALITY_WEIGHT = 0.2
 
@@ -87,13 +89,19 @@ def encode(sam: Sam, pixels: Tensor, size: int = 0) -> Tensor:
 def _prompted(learner: Learner, batch: Batch, embeddings: Tensor, prompts: Prompts) -> dict[str, Tensor]:
     sam = learner.model.sam
     sparse, _ = sam.prompt_encoder(points=prompts.points, boxes=prompts.boxes)
-    image_pe = sam.prompt_encoder.image_pe(Grid(*embeddings.shape[2:]))
-    dense = sam.prompt_encoder.no_mask_embed.weight[:, :, None, None]
-    low, quality = sam.mask_decoder(embeddings[prompts.rows], image_pe, sparse, dense)
+    low, quality = decode(sam, embeddings[prompts.rows], sparse)
     logits = _at_pictures(low, batch, [len(each) for each in prompts.targets], sam.config.image_size)
     losses = weighted_mask_losses(logits, list(prompts.targets))
     found = torch.cat([_iou(given > 0, wanted > 0.5) for given, wanted in zip(logits, prompts.targets, strict=True)])
     return losses | {"quality": QUALITY_WEIGHT * (quality[:, 0].float() - found).square().mean()}
+
+
+def decode(sam: Sam, embeddings: Tensor, sparse: Tensor) -> tuple[Tensor, Tensor]:
+    """Return one mask's logits and its predicted quality for each row, on a grid of any size."""
+    image_pe = sam.prompt_encoder.image_pe(Grid(*embeddings.shape[2:]))
+    dense = sam.prompt_encoder.no_mask_embed.weight[:, :, None, None].expand(len(sparse), -1, *embeddings.shape[2:])
+    found: tuple[Tensor, Tensor] = sam.mask_decoder(embeddings, image_pe, sparse, dense)
+    return found
 
 
 def _iou(given: Tensor, wanted: Tensor) -> Tensor:
@@ -105,37 +113,37 @@ def guide_losses(learner: Learner, batch: Batch, generator: torch.Generator) -> 
     """The answer's text, and the mask of the [SEG] in it (LISA, arXiv:2308.00692); SAM's image encoder is frozen."""
     model = learner.model
     with torch.no_grad():
-        embeddings = model.sam.image_encoder(batch.sam)
+        embeddings = encode(model.sam, batch.sam, learner.stage.image_size)
     counts = [len(picture.texts) for picture in batch.pictures]
     features = model.look(batch.clip)
     tokenizer = model.tokenizer
     if tokenizer is None:
         raise TypeError("a model in training has a tokenizer")
     said = [
-        conversation(
-            tokenizer,
-            text,
-            image_tokens=features.shape[1],
-            answer=TRAIN_ANSWERS[int(torch.randint(len(TRAIN_ANSWERS), (1,), generator=generator))],
-            question=TRAIN_QUESTIONS[int(torch.randint(len(TRAIN_QUESTIONS), (1,), generator=generator))],
-        )
+        [_conversation(tokenizer, text, features.shape[1], generator) for text in picture.texts]
         for picture in batch.pictures
-        for text in picture.texts
     ]
     owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    hidden, ids = model.read(features[owner], said)
-    labels = padded([each.labels for each in said], IGNORED).to(hidden.device)
+    hidden, ids, labels = packed_read(model, features, said)
     spoken = labels[:, 1:] != IGNORED
-    text = nn.functional.cross_entropy(model.mllm.lm_head(hidden[:, :-1][spoken]).float(), labels[:, 1:][spoken])
+    text = F.cross_entropy(model.mllm.lm_head(hidden[:, :-1][spoken]).float(), labels[:, 1:][spoken])
     states = seg_states(hidden, ids, seg_id=tokenizer.seg_id, image_tokens=1).states
     guidance = model.seg_projector(states)
-    low, _ = model.masks(embeddings[owner], guidance)
+    low, _ = decode(model.sam, embeddings[owner], guidance[:, None])
     logits = _at_pictures(low, batch, counts, model.config.sam.image_size)
     targets = [torch.from_numpy(picture.targets).to(low.device).float() for picture in batch.pictures]
     losses = {"text": text, **weighted_mask_losses(logits, targets)}
     if learner.stage.auxiliary:
         losses |= _guidance_losses(learner, batch, guidance, embeddings[owner])
     return losses
+
+
+def _conversation(tokenizer: GuideTokenizer, text: str, image_tokens: int, generator: torch.Generator) -> Conversation:
+    """Return a conversation with one of the questions and answers of training."""
+    question, answer = (
+        known[int(torch.randint(len(known), (1,), generator=generator))] for known in (TRAIN_QUESTIONS, TRAIN_ANSWERS)
+    )
+    return conversation(tokenizer, text, image_tokens=image_tokens, answer=answer, question=question)
 
 
 def _guidance_losses(learner: Learner, batch: Batch, guidance: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
@@ -148,7 +156,9 @@ def _guidance_losses(learner: Learner, batch: Batch, guidance: Tensor, embedding
             wanted[row, [picture.items[thing] + 1 for thing in things]] = 1.0
             row += 1
     relevant = [
-        patch_labels(torch.from_numpy(picture.targets), size=sam.image_size, patch=sam.patch_size)
+        patch_labels(
+            torch.from_numpy(picture.targets), size=sam.image_size, patch=sam.image_size // embeddings.shape[2]
+        )
         for picture in batch.pictures
     ]
     return {

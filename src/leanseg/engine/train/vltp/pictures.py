@@ -14,7 +14,7 @@ from torch import Tensor
 
 from leanseg.data.registry import open_dataset
 from leanseg.data.sample import Dataset
-from leanseg.data.scenes import Scene, SceneOptions, generate_scene
+from leanseg.data.scenes import TASK_KINDS, Scene, SceneOptions, generate_scene
 from leanseg.engine.train.batches import IGNORED
 from leanseg.engine.train.scene_seeds import scene_seeds
 from leanseg.engine.train.vltp.stages import VLTPStage
@@ -22,8 +22,6 @@ from leanseg.models.sam.pictures import Size, fill_up, sam_pixels
 from leanseg.models.vltp.config import VLTPConfig
 from leanseg.models.vltp.pictures import clip_pixels
 
-TASK_KINDS = ("affordance", "category", "noun", "all")
-"""Instructions that name what is wanted by its kind or its use, as task-oriented data sets do."""
 SCENES = "scenes:train"
 MIXED_SHARE = 0.05  # of a token that objects may cover before it is no background
 
@@ -167,7 +165,9 @@ def draw_prompts(batch: Batch, size: int, count: int, generator: torch.Generator
     )
 
 
-def _points(picture: Picture, things: Sequence[int], scale: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def _points(
+    picture: Picture, things: NDArray[np.int64], scale: float, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
     """Return three places (x, y), one or more in each thing, and their labels; -1 marks one that is none."""
     places, labels = np.zeros((3, 2)), np.full(3, -1)
     for slot, index in enumerate([*things, *([things[0]] if rng.random() < 0.3 else [])][:3]):

@@ -27,7 +27,10 @@ class VLTPStage:
     prompts: int = 8
     """Points and boxes drawn on each picture; only for the prompted stage."""
     image_size: int = 0
-    """Side of SAM's input while prompts are learnt; 0 = the configuration's. A smaller one costs a fraction."""
+    """Side of SAM's input in this stage, a multiple of the patch; 0 = the configuration's. Not of pruning.
+
+    A smaller one costs a fraction: positions are scaled with it, and a short stage at full size follows.
+    """
     auxiliary: bool = True
     """Whether the heads that exist in training only add their losses, where the data says what things are."""
     weight_decay: float = 0.02
@@ -36,3 +39,5 @@ class VLTPStage:
     """Decay of the moving average of the weights, which are what a stage hands on."""
     pool: int = 0
     """Pictures whose tokens and guidance are kept, so that guide and first blocks run once; 0 = new ones each step."""
+    validation_scenes: int = 48
+    """Scenes of the look at what the stage hands on."""

@@ -67,10 +67,15 @@ def pooled(learner: Learner, pool: Pool, accelerator: Accelerator, seed: int) ->
 
 
 def trainable(learner: Learner) -> dict[str, nn.Parameter]:
-    """Freeze everything but the stage's parameters, adapters and the heads; return those by the model's names."""
+    """Freeze everything but the stage's parameters, adapters and the heads; return those by the model's names.
+
+    Layers that have adapters do not move themselves.
+    """
     stage, chosen = learner.stage, {}
+    adapted = any(".lora_" in name for name, _ in learner.model.named_parameters())
     for name, parameter in learner.model.named_parameters():
-        moves = name.startswith(stage.trains) or ".lora_" in name
+        held = adapted and ".language_model.layers." in name
+        moves = ".lora_" in name or (name.startswith(stage.trains) and not held)
         parameter.requires_grad_(moves)
         if moves:
             chosen[name] = parameter

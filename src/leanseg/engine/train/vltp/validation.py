@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leanseg.data.scenes import SceneOptions, generate_scene
+from leanseg.data.scenes import TASK_KINDS, SceneOptions, generate_scene
 from leanseg.data.scenes.splits import SPLITS
-from leanseg.engine.train.vltp.pictures import TASK_KINDS, Picture, draw_prompts, make_batch, scene_picture
+from leanseg.engine.train.vltp.pictures import Picture, draw_prompts, make_batch, scene_picture
 from leanseg.engine.train.vltp.pool import Pool, make_pool
 from leanseg.metrics import GIoU
 from leanseg.models.sam.pictures import full_masks
@@ -18,17 +18,17 @@ from leanseg.models.vltp.encoders import PrunedEncoder
 from leanseg.models.vltp.model import VLTP
 from leanseg.models.vltp.staged_encoder import EncoderState, StagedEncoder
 
-SCENES, TEXTS = 48, 2
+TEXTS = 2
 
 
-def validation_pictures(n_scenes: int = SCENES) -> list[Picture]:
+def validation_pictures(n_scenes: int) -> list[Picture]:
     """Return validation scenes with instructions of the kinds that are trained."""
     first, options = SPLITS["validation"].first_seed, SceneOptions(kinds=TASK_KINDS, n_instructions=TEXTS)
     return [scene_picture(generate_scene(first + index, options)) for index in range(n_scenes)]
 
 
 @torch.inference_mode()
-def validate_prompts(model: VLTP, n_scenes: int = SCENES) -> dict[str, float]:
+def validate_prompts(model: VLTP, n_scenes: int) -> dict[str, float]:
     """Return gIoU of masks asked for by points and by boxes."""
     batch = make_batch(validation_pictures(n_scenes), model.config)
     size, seen = model.config.sam.image_size, {}
@@ -45,13 +45,13 @@ def validate_prompts(model: VLTP, n_scenes: int = SCENES) -> dict[str, float]:
     return {f"validation_{name}": value for name, value in seen.items()}
 
 
-def validate_answers(model: VLTP, n_scenes: int = SCENES) -> dict[str, float]:
+def validate_answers(model: VLTP, n_scenes: int) -> dict[str, float]:
     """Return gIoU of answers without stages."""
     pool = make_pool(model, validation_pictures(n_scenes))
     return {"validation_unpruned": giou(model, pool, model.encoder(()))}
 
 
-def validate_stages(model: VLTP, n_scenes: int = SCENES) -> dict[str, float]:
+def validate_stages(model: VLTP, n_scenes: int) -> dict[str, float]:
     """Return gIoU of answers with the configuration's stages and without."""
     pool = make_pool(model, validation_pictures(n_scenes))
     pruned, whole = giou(model, pool, model.encoder()), giou(model, pool, model.encoder(()))
@@ -80,7 +80,7 @@ def answers(model: VLTP, pool: Pool, encoder: PrunedEncoder, index: int, guidanc
     return masks[:, 0].cpu().numpy() > 0
 
 
-LOOKS: dict[str, Callable[[VLTP], dict[str, float]]] = {
+LOOKS: dict[str, Callable[[VLTP, int], dict[str, float]]] = {
     "prompts": validate_prompts,
     "guide": validate_answers,
     "stages": validate_stages,

@@ -81,7 +81,7 @@ def _start_clip(model: VLTP, tower: nn.Module) -> None:
     if not fits or len(ours.encoder.layers) != len(tower.encoder.layers):
         raise TrainingError(
             f"the guide's eye has {len(ours.encoder.layers)} layers on {ours.config.image_size} pixels, the tower "
-            f"{len(tower.encoder.layers)} on {tower.config.image_size}; expected the same to start from it"
+            f"{len(tower.encoder.layers)} on {tower.config.image_size}; expected the same, in patches of one size"
         )
     kernel, bias = _renormalised(tower.embeddings.patch_embedding, _CLIP_MEAN, _CLIP_STD)
     ours.embeddings.patch_embedding.weight.copy_(kernel)

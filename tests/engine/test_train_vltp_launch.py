@@ -1,0 +1,172 @@
+"""Runs of VLTP's training: what is refused, exact resume, two processes, adapters, the model and record they leave."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from tests.engine.vltp_training import learner, stage, tokenizer
+
+from leanseg.engine.records import read_record
+from leanseg.engine.train.curves import read_log
+from leanseg.engine.train.vltp import launch
+from leanseg.engine.train.vltp.launch import VLTPRequest, plan, run_job
+from leanseg.engine.train.vltp.pictures import SCENES, source_of
+from leanseg.engine.train.vltp.recipes import RECIPES, recipe
+from leanseg.engine.train.vltp.trainer import LoopOptions, drawn, train_stage, trainable
+from leanseg.errors import DataError, LeansegError, TrainingError
+from leanseg.models.vltp.model import VLTP
+
+
+@pytest.fixture(autouse=True)
+def untouched_environment() -> Iterator[None]:
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def request_of(folder: Path, **changes: object) -> VLTPRequest:
+    tokenizer().save(folder)
+    given = VLTPRequest(out=folder / "run", preset="tiny", tokenizer=folder, steps=2, precision="float32")
+    return replace(given, **changes)  # type: ignore[arg-type]
+
+
+def run_steps(folder: Path, steps: int, *, checkpoint: int = 100) -> dict[str, torch.Tensor]:
+    taught = learner(stage("sam", steps=steps, frames=1, decay_share=0.0))
+    accelerator = Accelerator(cpu=True, mixed_precision="no")
+    losses = drawn(taught, source_of(SCENES, 0), accelerator)
+    options = LoopOptions(out=folder, log_every=1, checkpoint_every=checkpoint)
+    return load_file(train_stage(taught, lambda: losses, accelerator, options))
+
+
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    whole = run_steps(tmp_path / "whole", 3)
+    run_steps(tmp_path / "parts", 2)
+    (tmp_path / "parts" / "sam.safetensors").unlink()
+    resumed = run_steps(tmp_path / "parts", 3)
+    assert set(whole) == set(resumed)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert [row["step"] for row in read_log(tmp_path / "parts" / "sam.jsonl")] == [1, 2, 3]
+
+
+def test_two_processes_take_each_step_together_and_leave_one_model(tmp_path: Path) -> None:
+    run_job(plan(request_of(tmp_path, stages=("guide",), processes=2, steps=1)))
+    model = VLTP.from_pretrained(tmp_path / "run" / "model")
+    (row,) = [row for row in read_log(tmp_path / "run" / "guide.jsonl") if "total" in row]
+    assert row["step"] == 1 and model.config.method == "vltp"
+    made = read_record(tmp_path / "run" / "model" / "training.json", "training")
+    assert "--processes 2" in made["command"]
+    (guide,) = made["stages"]
+    assert guide["name"] == "guide" and "validation_unpruned" in guide["validation"][0]
+
+
+def test_stages_of_another_rate_and_method_start_from_a_trained_folder(tmp_path: Path) -> None:
+    first = run_job(plan(request_of(tmp_path, stages=("prune",), steps=1)))
+    given = VLTP.from_pretrained(first)
+    again = request_of(tmp_path, out=tmp_path / "next", stages=("prune",), steps=1, init=(first,), prune="decoder")
+    lower = VLTP.from_pretrained(run_job(plan(replace(again, at=((1, 0.2), (3, 0.2))))))
+    assert lower.config.stages == ((1, 0.2), (3, 0.2))
+    state, before = lower.state_dict(), given.state_dict()
+    frozen = [name for name in state if not name.startswith("prune_decoder.")]
+    assert all(torch.equal(state[name], before[name]) for name in frozen)
+    other = replace(again, out=tmp_path / "other", method="svit", at=((1, 0.7), (3, 0.5)), prune="both")
+    svit = VLTP.from_pretrained(run_job(plan(other)))
+    assert svit.config.method == "svit" and torch.equal(
+        svit.state_dict()["mllm.lm_head.weight"], before["mllm.lm_head.weight"]
+    )
+
+
+def test_adapters_move_the_language_model_and_are_merged(tmp_path: Path) -> None:
+    first = run_job(plan(request_of(tmp_path, stages=("guide",), steps=1)))
+    given = request_of(tmp_path, out=tmp_path / "lora", stages=("guide",), steps=2, init=(first,), lora=True)
+    before, after = (VLTP.from_pretrained(path).state_dict() for path in (first, run_job(plan(given))))
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    layers = {name.rpartition(".layers.")[2] for name in changed if ".language_model.layers." in name}
+    assert layers and all(name.endswith(("q_proj.weight", "v_proj.weight")) for name in layers)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"preset": "nan"}, "preset"),
+        ({"precision": "float16"}, "precision"),
+        ({"method": "svitt"}, "svit"),
+        ({"preset": "h"}, "expected a model folder as --init"),
+        ({"lora": True}, "--lora adapts a trained model"),
+        ({"init": (Path("nowhere"),)}, "nowhere does not exist"),
+        ({"stages": ("sams",)}, "training stage"),
+        ({"prune": "all"}, "decoder"),
+        ({"at": ((9, 0.5),)}, "rising numbers"),
+        ({"seed": -1}, "--seed is -1"),
+        ({"data": "rio:train"}, "give a root"),
+        ({"device": "cuda"}, "offers no CUDA device"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_it_starts(
+    changes: dict[str, object], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(LeansegError, match=message):
+        plan(request_of(tmp_path, **changes))
+
+
+def test_a_stage_that_would_train_nothing_is_refused() -> None:
+    with pytest.raises(TrainingError, match="the model has no such parameter"):
+        trainable(learner(stage("sam", trains=("swin.",))))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    taught = learner(stage("sam"))
+    accelerator = Accelerator(cpu=True, mixed_precision="no")
+
+    def losses(wrapped: torch.nn.Module, step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        return {"bce": torch.tensor(float("nan"), requires_grad=True)}
+
+    with pytest.raises(TrainingError, match="not finite at step 0 of stage sam"):
+        train_stage(taught, lambda: losses, accelerator, LoopOptions(out=tmp_path))
+
+
+def test_a_process_that_stops_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopped(launch.ProcessException):
+        def __init__(self) -> None:
+            super().__init__("no space left", 0, 0)
+
+    def stop(*_: object, **__: object) -> None:
+        raise Stopped
+
+    monkeypatch.setattr(launch, "spawn", stop)
+    with pytest.raises(TrainingError, match="resumes from the checkpoints in"):
+        run_job(plan(request_of(tmp_path, processes=2)))
+
+
+def test_the_command_of_a_record_trains_the_same_again(tmp_path: Path) -> None:
+    given = request_of(tmp_path, stages=("prune",), method="cts", at=((0, 0.75),), prune="decoder", data="rio:train")
+    words = given.command.split()
+    for pair in (
+        ("--stage", "prune"),
+        ("--method", "cts"),
+        ("--at", "0:0.75"),
+        ("--prune", "decoder"),
+        ("--data", "rio:train"),
+    ):
+        assert words[words.index(pair[0]) + 1] == pair[1]
+
+
+def test_recipes_of_the_papers_sizes_train_what_lisa_and_vltp_do() -> None:
+    guide, prune = RECIPES["h"]
+    assert guide.learning_rate == prune.learning_rate == 3e-4 and not guide.auxiliary
+    assert "sam.mask_decoder." in guide.trains and not any(name.startswith("sam.image") for name in guide.trains)
+    assert recipe("h", ("prune",), prune="decoder")[0].trains == ("prune_decoder.",)
+    assert [each.steps for each in recipe("nano", ("sam", "guide"), steps=7)] == [7, 7]
+
+
+def test_data_sets_need_their_folder() -> None:
+    with pytest.raises(DataError, match="give a root"):
+        source_of("coco_tasks:train", 0)
