@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.engine.squares import FailsAt, LeftHalf, Squares, StopsAtOne
+from tests.models.vltp_fixtures import tiny_vltp
 
-from leanseg.engine.evaluation.grid import Row, grid
+from leanseg.engine.evaluation.grid import Row, chosen, grid
 from leanseg.engine.evaluation.request import DEFAULT_PRUNERS, Request, evaluation_record, finished, plan
 from leanseg.engine.evaluation.run import evaluate
 from leanseg.engine.evaluation.scoring import Region
@@ -20,7 +21,7 @@ from leanseg.engine.records import read_record, record, weights_hash, write_json
 from leanseg.engine.segmenter import load
 from leanseg.engine.tables import add_summary, gate_table, kind_table, render_document, retention_table
 from leanseg.errors import DataError, LeansegError
-from leanseg.pruners import PRUNERS
+from leanseg.pruners import PRUNERS, pruner
 
 ROWS = grid(["random", "uniform(keep_ratio=0.5)"], [0.2, 0.1])
 
@@ -270,3 +271,20 @@ def test_samples_stand_on_a_line_each_and_the_file_stays_json(tmp_path: Path) ->
 def test_rows_name_what_they_measure() -> None:
     assert Row(name="all").visual == "all"
     assert {row.visual for row in ROWS} == {"all", "ovp_only", "blind"}
+
+
+def test_vltp_is_asked_for_its_own_choice_and_for_others_at_every_stage(tmp_path: Path) -> None:
+    rows = grid(["vltp", "random"], [0.5], family="vltp")
+    assert [row.name for row in rows] == ["all", "vltp@0.5", "random@0.5", "blind"]
+    assert rows[0].options == {"stages": ()} and rows[1].options == {}
+    assert chosen(rows[1]) == "vltp(keep_ratio=0.5)" and chosen(rows[2]) == pruner("random(keep_ratio=0.5)")
+    folder = tmp_path / "model"
+    tiny_vltp().save_pretrained(folder)
+    request = Request(
+        out=tmp_path / "r.json", model=str(folder), limit=2, pruners=("vltp", "random"), keep_ratios=(0.5,)
+    )
+    made = evaluation_record(request)
+    assert made is not None and made["n_failures"] == 0
+    assert made["options"] == {} and "site" not in made["protocol"]
+    with pytest.raises(DataError, match=r"site is 'after_projector', and '.*' is a VLTP, without it; omit it"):
+        plan(replace(request, site="after_projector"))

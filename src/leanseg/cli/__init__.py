@@ -36,7 +36,7 @@ COMMANDS: dict[str, Command] = {
         module="leanseg.cli.segment",
         help="Segment what a sentence asks for in a picture, a clip or a folder of frames.",
     ),
-    "eval": Command(module="leanseg.cli.eval", help="Score a model on a data set under a grid of pruners and keep ratios."),
+    "eval": Command(module="leanseg.cli.eval", help="Score a model on a data set under pruners and keep ratios."),
     "report": Command(module="leanseg.cli.report", help="Write one self-contained page about an evaluation."),
     "study": Command(module="leanseg.cli.study", help="Answer questions about pruning: evaluations, intervals, plots."),
     "bench": Command(module="leanseg.cli.bench", help="Time the ways of choosing tokens on this machine."),

@@ -67,12 +67,12 @@ def eval(
 ) -> None:
     """Evaluate a model on a data set; every table in the documents is made from such a record."""
     from leanseg.engine.evaluation.distributed import local_device
-    from leanseg.engine.evaluation.request import DEFAULT_KEEP_RATIOS, DEFAULT_PRUNERS, Request
+    from leanseg.engine.evaluation.request import DEFAULT_KEEP_RATIOS, Request, default_pruners
 
     request = Request(
         model=model, data=data, root=root, data_options=_options("--data-option", data_option),
         protocol=_options("--protocol", protocol), limit=limit, per_scene=per_scene,
-        pruners=tuple(pruner or DEFAULT_PRUNERS), keep_ratios=tuple(keep_ratio or DEFAULT_KEEP_RATIOS),
+        pruners=tuple(pruner or default_pruners(model)), keep_ratios=tuple(keep_ratio or DEFAULT_KEEP_RATIOS),
         position_ids=position_ids, site=site, mass_preserving=mass_preserving, facts=tuple(fact or ()),
         device=local_device(device), out=submission or out, submission=submission is not None,
         processes=_sharers(engine, processes=processes, workers=workers),

@@ -20,14 +20,15 @@ from leanseg.engine.evaluation.scorings import scoring_for
 from leanseg.engine.evaluation.submission import submission_for
 from leanseg.engine.evaluation.worker import Evaluation
 from leanseg.engine.records import read_record, record, weights_hash
-from leanseg.engine.segmenter import assets_folder, load, shipped_models
+from leanseg.engine.segmenter import assets_folder, check_options, family_of, load, shipped_models
 from leanseg.errors import DataError
 from leanseg.models.instructseg.cache import DEFAULT_BYTES
-from leanseg.models.instructseg.options import read_options
 
 KIND = "evaluation"
 DEFAULT_PRUNERS = ("evtp", "kcenter", "divprune", "visionzip", "vispruner", "tome", "uniform", "random")
 """EVTP, what it is measured against in its paper, and the simple ones that belong into every table."""
+VLTP_PRUNERS = ("vltp", "evtp", "kcenter", "guidance_similarity", "uniform", "random")
+"""What stages inside SAM can be asked with, besides what the model was trained to keep."""
 DEFAULT_KEEP_RATIOS = (0.5, 0.2, 0.1, 0.05)
 _SCENES = "scenes"
 
@@ -89,15 +90,23 @@ class Request:
         return self.out.with_suffix(".lines.jsonl")
 
 
+def default_pruners(model: str) -> tuple[str, ...]:
+    """Return the pruners that are evaluated where none is named."""
+    return VLTP_PRUNERS if family_of(model) == "vltp" else DEFAULT_PRUNERS
+
+
 def plan(request: Request) -> Evaluation:
     """Check what can be checked before a long run starts, and return what is to be evaluated.
 
     Each generated scene is asked `per_scene` of its instructions, which ones turning with the scene's number.
     """
-    options = {"position_ids": request.position_ids, "site": request.site, "coverage": "coverage" in request.facts}
-    rows = request.rows or grid(request.pruners, request.keep_ratios, mass_preserving=request.mass_preserving)
+    family = family_of(request.model)
+    options = _options(request, family)
+    rows = request.rows or grid(
+        request.pruners, request.keep_ratios, mass_preserving=request.mass_preserving, family=family
+    )
     for row in rows:
-        read_options({**options, **row.options})
+        check_options(family, {**options, **row.options})
     facts = check_facts(request.facts)
     dataset = _opened(request)
     scoring: Recording
@@ -115,11 +124,28 @@ def plan(request: Request) -> Evaluation:
         scoring=scoring,
         options=options,
         facts=facts,
+        tasks=family == "instructseg",
         subject={
             "model": request.model, "weights": weights_hash(folder), "data": request.data,
             "data_options": dict(request.data_options),
         },
     )  # fmt: skip
+
+
+def _options(request: Request, family: str) -> dict[str, Any]:
+    """Return what every answer is asked with."""
+    if family == "instructseg":
+        given = {"position_ids": request.position_ids, "site": request.site}
+        return {**given, "coverage": "coverage" in request.facts}
+    plain = Request(out=request.out)
+    for name in ("position_ids", "site", "mass_preserving"):
+        if getattr(request, name) != getattr(plain, name):
+            raise DataError(
+                f"{name} is {getattr(request, name)!r}, and {request.model!r} is a VLTP, without it; omit it"
+            )
+    if "coverage" in request.facts:
+        raise DataError(f"coverage is not measured of stages, as {request.model!r} has them; leave the fact out")
+    return {}
 
 
 def answered(
@@ -156,9 +182,8 @@ def evaluation_record(
         request.command,
         **evaluation.about,
         protocol={
-            "site": request.site,
-            "position_ids": request.position_ids,
-            "template": "released",
+            **{name: value for name, value in evaluation.options.items() if name != "coverage"},
+            **({"template": "released"} if evaluation.tasks else {}),
             "failed answers": "counted as nothing found",
         },
         n_samples=len(samples),

@@ -12,11 +12,10 @@ import torch
 
 from leanseg.data.sample import Dataset
 from leanseg.engine.evaluation.facts import Facts, target_stability
-from leanseg.engine.evaluation.grid import Row
+from leanseg.engine.evaluation.grid import Row, chosen
 from leanseg.engine.evaluation.scoring import Line, Recording, Region
 from leanseg.engine.evaluation.units import Unit
 from leanseg.errors import DataError
-from leanseg.pruners import pruner
 
 _log = logging.getLogger(__name__)
 # Where a row's first answers all fail, the request is wrong and not the samples.
@@ -35,8 +34,9 @@ class Evaluation:
     """What is evaluated: the units `indices` of a data set as `scoring` groups it, each under every row.
 
     `make` builds the segmenter inside each process and must be picklable where there are several. `options` go to
-    every answer, a row's own over them. `facts` are noted per answer (`leanseg.engine.evaluation.facts`). `subject`
-    says in JSON what `make` and `dataset` are: lines of another subject, grid or other options are not taken up again.
+    every answer, a row's own over them, and with `tasks` the sample's task. `facts` are noted per answer
+    (`leanseg.engine.evaluation.facts`). `subject` says in JSON what `make` and `dataset` are: lines of another subject,
+    grid or other options are not taken up again.
     """
 
     make: Callable[[], Evaluated]
@@ -46,7 +46,13 @@ class Evaluation:
     scoring: Recording = field(default_factory=Region)
     options: Mapping[str, Any] = field(default_factory=dict)
     facts: tuple[str, ...] = ()
+    tasks: bool = True
     subject: Mapping[str, Any] = field(default_factory=dict)
+
+    def asked(self, row: Row, unit: Unit) -> dict[str, Any]:
+        """Return what `segment` is asked with for a row."""
+        task = {"task": unit.meta.get("task")} if self.tasks else {}
+        return {**self.options, **task, **row.options, "pruner": chosen(row), "visual": row.visual}
 
     @property
     def about(self) -> dict[str, Any]:
@@ -146,14 +152,11 @@ class _Answers:
         self._frames: list[Any] = []
         self.facts = Facts(worker.evaluation.facts)
         self.error: Exception | None = None
-        options = {**worker.evaluation.options, **row.options}
-        if self._scoring.soft:
-            options["soft"] = True
+        soft = {"soft": True} if self._scoring.soft else {}
         try:
             self._stream = worker.segmenter.segment_stream(
                 (unit.items[0].frame(time) for time in range(unit.n_frames)), unit.instructions,
-                pruner=None if row.pruner is None else pruner(row.pruner, allow_files=False), visual=row.visual,
-                task=unit.meta.get("task"), **options,
+                **worker.evaluation.asked(row, unit), **soft,
             )  # fmt: skip
         except Exception as error:
             self.error = error

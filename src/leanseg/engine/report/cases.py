@@ -16,7 +16,6 @@ from leanseg.engine.evaluation.grid import Row
 from leanseg.engine.evaluation.scoring import Line
 from leanseg.engine.evaluation.worker import Evaluation
 from leanseg.engine.overlay import TokenLayout, kept_cells, overlay
-from leanseg.pruners import pruner
 
 RULES = ("largest gain", "median", "largest loss")
 MAX_FRAMES = 6
@@ -70,15 +69,14 @@ class Answered:
 
 
 def answer(evaluation: Evaluation, segmenter: Any, index: int, row: Row) -> Answered:
-    """Ask a unit again with all tokens and under `row`; of several instructions, the first."""
+    """Ask a unit again with all tokens (the evaluation's first row) and under `row`; of several instructions, one."""
     groups = evaluation.scoring.groups(evaluation.dataset)
     unit = evaluation.scoring.unit(evaluation.dataset, index, groups[index])
     frames = [unit.items[0].frame(time) for time in range(unit.n_frames)]
     answers = []
-    for one in (Row(name="all"), row):
-        made = None if one.pruner is None else pruner(one.pruner, allow_files=False)
-        options = {**evaluation.options, **one.options, "task": unit.meta.get("task")}
-        answers.append(list(segmenter.segment_stream(frames, unit.instructions[0], pruner=made, **options)))
+    for one in (evaluation.rows[0], row):
+        asked = evaluation.asked(one, unit)
+        answers.append(list(segmenter.segment_stream(frames, unit.instructions[0], **asked)))
     targets = [unit.truths(time)[0][0] for time in range(unit.n_frames)]
     return Answered(frames, targets, *answers)
 

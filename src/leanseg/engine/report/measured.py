@@ -10,7 +10,6 @@ from typing import Any
 from leanseg.costs import Sizes, instructseg
 from leanseg.engine.evaluation.grid import Row
 from leanseg.engine.evaluation.worker import Evaluation
-from leanseg.pruners import pruner
 
 _WARM_UP = 2
 
@@ -28,10 +27,9 @@ def latency(
         unit = evaluation.scoring.unit(evaluation.dataset, index, members)
         frames = [unit.items[0].frame(t) for t in range(unit.n_frames)]
         for row in rows:
-            made = None if row.pruner is None else pruner(row.pruner, allow_files=False)
-            options = {**evaluation.options, **row.options, "task": unit.meta.get("task"), "visual": row.visual}
+            asked = evaluation.asked(row, unit)
             begin = time.perf_counter()
-            answers = list(segmenter.segment_stream(frames, unit.instructions[0], pruner=made, **options))
+            answers = list(segmenter.segment_stream(frames, unit.instructions[0], **asked))
             seconds = {"whole": time.perf_counter() - begin}
             for answer in answers:
                 for stage, spent in answer.timings.items():

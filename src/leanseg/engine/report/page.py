@@ -69,7 +69,7 @@ def build(request: ReportRequest, progress: Callable[[str], None] | None = None)
         segmenter: Any = evaluation.make()
         sections += _cases(record, evaluation, segmenter, rows)
         told("latency")
-        sections += [_costs(record, segmenter), _latency(evaluation, segmenter, rows)]
+        sections += [*_costs(record, evaluation, segmenter), _latency(evaluation, segmenter, rows)]
     sections += [*_facts(record), *_failures(record), _protocol(record), _environment(record)]
     told("page")
     return _rendered(record, sections)
@@ -106,12 +106,13 @@ def _evaluation(request: ReportRequest, record: dict[str, Any], rows: list[Row])
             "--model, or leave out what must be run with --no-cases"
         )
     options, scoring = record["options"], dict(record["scoring"])
+    everything = next(Row(**row) for row in record["rows"] if row["name"] == "all")
     scoring.pop("name")
     found = plan(
         Request(
             out=Path("unused.json"), model=model, data=record["data"], root=request.root,
             data_options=record.get("data_options", {}), protocol=scoring, device=request.device, cache_bytes=0,
-            site=options["site"], position_ids=options["position_ids"], rows=(Row(name="all"), *rows),
+            rows=(everything, *rows), **{name: options[name] for name in ("site", "position_ids") if name in options},
         )
     )  # fmt: skip
     if found.subject["weights"] != record["weights"]:
@@ -162,7 +163,10 @@ def _cases(record: dict[str, Any], evaluation: Evaluation, segmenter: Any, rows:
     return sections
 
 
-def _costs(record: dict[str, Any], segmenter: Any) -> Section:
+def _costs(record: dict[str, Any], evaluation: Evaluation, segmenter: Any) -> list[Section]:
+    """Return InstructSeg's costs; those of VLTP depend on its stages: `leanseg flops --model vltp`."""
+    if not evaluation.tasks:
+        return []
     ratios = sorted({row["keep_ratio"] for row in record["rows"] if row["pruner"]})
     found = measured.costs(segmenter.config, ratios, is_clip=record["summary"][0]["measure"] != "giou")
     table = [["tokens kept", "paper mode, released sizes", "exact mode, this model"]]
@@ -171,12 +175,12 @@ def _costs(record: dict[str, Any], segmenter: Any) -> Section:
         "1e12 multiply-adds of one answer on a typical input. Paper mode evaluates the published closed form at the "
         "released model's sizes; exact mode counts what this model runs. The columns do not compare."
     )
-    return Section("Costs", text, [table])
+    return [Section("Costs", text, [table])]
 
 
 def _latency(evaluation: Evaluation, segmenter: Any, rows: list[Row]) -> Section:
     indices = list(evaluation.indices[:_LATENCY_SAMPLES])
-    found = measured.latency(evaluation, segmenter, indices, [Row(name="all"), *rows])
+    found = measured.latency(evaluation, segmenter, indices, [evaluation.rows[0], *rows])
     names = [name for name in found[0] if name not in ("row", "n")]
     table = [["", *names]]
     table += [[row["row"], *(f"{1000 * row[name]:.1f} ms" for name in names)] for row in found]
