@@ -64,7 +64,7 @@ def test_an_answer_that_failed_has_no_radius_and_is_left_out_of_the_mean():
     assert [point["radii"]["joint_max"] for point in analysis["points"]] == [0.5, 0.5, 0.5]
     assert analysis["correlations"]["joint_max"]["spearman"]["all"]["coefficient"] is None
     assert "not defined" in " ".join(CoverageStudy().tables(analysis).values())
-    assert "neither can be told by largest feature distance" in " ".join(CoverageStudy().sentences(analysis))
+    assert "nothing can be told of all six distances" in " ".join(CoverageStudy().sentences(analysis))
 
 
 def test_tables_and_sentences_say_which_radius_and_which_reading(analysis):
@@ -77,7 +77,7 @@ def test_tables_and_sentences_say_which_radius_and_which_reading(analysis):
     said = " ".join(study.sentences(analysis))
     assert (
         "only the choice of tokens is left, a smaller radius goes with a higher gIoU by largest feature distance and "
-        "mean feature distance; with a lower gIoU by largest grid distance and mean grid distance" in said
+        "mean feature distance; with a lower one by largest grid distance and mean grid distance" in said
     )
     assert "in which evtp selects, Spearman is **-" in said
 

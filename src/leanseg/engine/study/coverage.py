@@ -10,10 +10,21 @@ import numpy as np
 
 from leanseg.engine.evaluation.request import Request
 from leanseg.engine.study.base import Analysis, Records, Setup, Study
-from leanseg.engine.study.markdown import label, listed, percent, table, with_half
+from leanseg.engine.study.markdown import label, percent, table, with_half
 from leanseg.engine.study.measured import UNPRUNED, Array, Measured, rounded
 from leanseg.engine.study.plots import SUBJECT, axes_grid, save, style
-from leanseg.engine.study.radii import IN_PLOTS, LEVEL, METHODS, RADII, correct, direction, plain, signed, with_interval
+from leanseg.engine.study.radii import (
+    IN_PLOTS,
+    LEVEL,
+    METHODS,
+    RADII,
+    correct,
+    direction,
+    named,
+    plain,
+    signed,
+    with_interval,
+)
 from leanseg.metrics.correlation import pearson, spearman
 from leanseg.metrics.repeated import crossed
 from leanseg.metrics.significance import bootstrap_mean
@@ -135,16 +146,14 @@ class CoverageStudy(Study):
             ("all", f"Over all {len(analysis['points'])} points, where the keep ratio moves both sides"),
             ("centred", "Less each ratio's means, where only the choice of tokens is left"),
         ):
-            groups = _groups({radius: found[radius]["spearman"][reading] for radius in RADII})
+            signs = {radius: direction(found[radius]["spearman"][reading]) for radius in RADII}
+            smaller, larger, unclear = ([r for r, each in signs.items() if each == sign] for sign in (-1, 1, 0))
             said.append(
-                f"{where}, a smaller radius goes with a higher gIoU by {listed(groups[-1])}; with a lower gIoU "
-                f"by {listed(groups[1])}; neither can be told by {listed(groups[0])} (Spearman's 95 % "
-                "intervals)."
+                f"{where}, a smaller radius goes with a higher gIoU by {named(smaller)}; with a lower one by "
+                f"{named(larger)}; nothing can be told of {named(unclear)} (95 % intervals of Spearman)."
             )
-        stands = [
-            RADII[radius] for radius in RADII if found[radius]["spearman"]["centred"]["p_adjusted"] < LEVEL
-        ]  # fmt: skip
-        said.append(f"Corrected over the six radii, what is left within ratios stands for: {listed(stands)}.")
+        stands = [radius for radius in RADII if found[radius]["spearman"]["centred"]["p_adjusted"] < LEVEL]
+        said.append(f"Corrected over the six radii, what is left within ratios stands for: {named(stands)}.")
         joint = found["joint_max"]["spearman"]
         said.append(
             "The paper's summary ties quality strongly to the coverage radius, and does not say by which distance. "
@@ -170,11 +179,6 @@ def _correlations(x: Array, y: Array, keep_ratios: Sequence[float]) -> dict[str,
             "centred": plain(crossed(x, y, method=method)),
         }
     return found
-
-
-def _groups(found: dict[str, dict[str, Any]]) -> dict[int, list[str]]:
-    """Return the names of the radii by the sign of their correlation with gIoU."""
-    return {sign: [RADII[name] for name, each in found.items() if direction(each) == sign] for sign in (-1, 0, 1)}
 
 
 def _points_table(analysis: Analysis) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from leanseg.engine.study.markdown import excludes_zero
+from leanseg.engine.study.markdown import excludes_zero, listed
 from leanseg.metrics.comparison import adjusted
 from leanseg.metrics.correlation import Correlation
 
@@ -60,3 +60,12 @@ def direction(found: Mapping[str, Any]) -> int:
     if found["coefficient"] is None or not excludes_zero(found):
         return 0
     return 1 if found["low"] > 0 else -1
+
+
+def named(radii: Sequence[str]) -> str:
+    """Return radii as a sentence lists them.
+
+    >>> named(["feature_max", "joint_mean"]), named(list(RADII))
+    ('largest feature distance and mean joint distance', 'all six distances')
+    """
+    return "all six distances" if len(radii) == len(RADII) else listed([RADII[radius] for radius in radii])

@@ -13,7 +13,18 @@ from leanseg.engine.study.markdown import label, listed, percent, table, with_ha
 from leanseg.engine.study.measured import UNPRUNED, Array, Measured, rounded
 from leanseg.engine.study.paired import BOLD, cell, differences
 from leanseg.engine.study.plots import SUBJECT, axes_grid, save
-from leanseg.engine.study.radii import IN_PLOTS, LEVEL, METHODS, RADII, correct, direction, plain, signed, with_interval
+from leanseg.engine.study.radii import (
+    IN_PLOTS,
+    LEVEL,
+    METHODS,
+    RADII,
+    correct,
+    direction,
+    named,
+    plain,
+    signed,
+    with_interval,
+)
 from leanseg.metrics.repeated import within_clusters
 from leanseg.metrics.significance import bootstrap_mean
 
@@ -126,7 +137,7 @@ class RandomSubsets(Study):
     def sentences(self, analysis: Analysis) -> list[str]:
         """Return whether anything is left of coverage within pictures, how much it is, and what mixing ratios does."""
         shares = [f"{100 * share:.0f} % at {percent(float(r))}" for r, share in analysis["within_share"].items()]
-        mixed = [RADII[radius] for radius, each in analysis["mixed"].items() if direction(each["spearman"]) < 0]
+        mixed = [radius for radius, each in analysis["mixed"].items() if direction(each["spearman"]) < 0]
         gains = [
             f"{RADII[each['radius']]} at {percent(float(each['keep_ratio']))} ({each['mean']:+.3f})"
             for each in analysis["chosen"]
@@ -139,7 +150,7 @@ class RandomSubsets(Study):
             f"Taking of {analysis['n_subsets']} selections the one with the smallest radius changes gIoU measurably "
             f"by: {listed(gains)}.",
             f"With the {len(analysis['keep_ratios'])} ratios mixed, a smaller radius goes with a better mask by "
-            f"{listed(mixed)}; but there the number of tokens moves both sides, whatever is chosen.",
+            f"{named(mixed)}; but there the number of tokens moves both sides, whatever is chosen.",
         ]
 
 
@@ -160,7 +171,7 @@ def _within(analysis: Analysis) -> list[str]:
     return [
         *said,
         f"The strongest, {strongest:+.2f}, explains {100 * strongest**2:.1f} % of the variance of ranks within pictures"
-        f"{': coverage hardly tells which random selection of a picture is good.' if weak else '.'}",
+        f"{': little can be said of a single selection.' if weak else '.'}",
     ]
 
 
