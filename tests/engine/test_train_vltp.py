@@ -15,7 +15,7 @@ from leanseg.data.scenes import TASK_KINDS
 from leanseg.data.scenes.items import ITEMS
 from leanseg.engine.train.batches import IGNORED
 from leanseg.engine.train.vltp.heads import TrainingHeads
-from leanseg.engine.train.vltp.learner import Learner, encode
+from leanseg.engine.train.vltp.learner import Learner
 from leanseg.engine.train.vltp.packed import packed_read
 from leanseg.engine.train.vltp.pictures import (
     Picture,
@@ -116,16 +116,6 @@ def test_prompts_teach_sam_alone() -> None:
     assert all(name.startswith("sam.") for name in names)
     for part in ("image_encoder.blocks.0.attn.qkv.weight", "prompt_encoder.point_embeddings.2.weight", "mask_decoder."):
         assert any(name.startswith(f"sam.{part}") for name in names)
-
-
-def test_a_smaller_input_teaches_the_same_positions() -> None:
-    sam = learner(stage("sam")).model.sam
-    pixels = make_batch(pictures(1), TINY).sam
-    assert torch.equal(encode(sam, pixels), sam.image_encoder(pixels))
-    small = encode(sam, pixels, 32)
-    assert small.shape[2:] == (4, 4)
-    small.square().mean().backward()
-    assert sam.image_encoder.pos_embed.grad is not None and sam.image_encoder.pos_embed.grad.any()
 
 
 def test_answers_teach_the_guide_and_the_mask_decoder_but_not_what_sam_sees() -> None:

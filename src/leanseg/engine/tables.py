@@ -21,6 +21,9 @@ from leanseg.engine.evaluation.scorings import scoring_of
 from leanseg.engine.records import read_record, write_json
 from leanseg.engine.study.base import KIND as STUDY
 from leanseg.engine.study.page import study_section
+from leanseg.engine.vltp_rows.tables import KIND as VLTP_ROWS
+from leanseg.engine.vltp_rows.tables import TITLES as VLTP_TABLES
+from leanseg.engine.vltp_rows.tables import rows_table
 from leanseg.errors import DataError
 from leanseg.metrics.result import plain
 from leanseg.metrics.significance import bootstrap_mean, paired_bootstrap
@@ -171,6 +174,7 @@ RENDERERS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "vltp_speed": (BENCH_VLTP, staged_speed_table),
     "vltp_breakdown": (BENCH_VLTP, breakdown_table),
     "study": (STUDY, study_section),
+    **{f"vltp_{table}": (VLTP_ROWS, rows_table(table)) for table in VLTP_TABLES},
 }
 """The tables by name: the kind of record that each reads, and what makes the table from it."""
 

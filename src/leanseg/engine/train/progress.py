@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -94,8 +95,11 @@ class Run:
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
 
     @torch.no_grad()
-    def hand_on(self, result: Path | None) -> None:
-        """Put the averaged weights into the model, and into a file without the heads that no loss has reached."""
+    def hand_on(self, result: Path | None, beside: Mapping[str, Tensor] | None = None) -> None:
+        """Put the averaged weights into the model, and into a file without the heads that no loss has reached.
+
+        `beside`: tensors that belong to these weights though nobody trains them.
+        """
         for name, parameter in self.parameters.items():
             parameter.copy_(self.average.shadow[name])
         if result is not None:
@@ -104,6 +108,7 @@ class Run:
                 for name, tensor in self.average.shadow.items()
                 if name in self.used or not name.startswith("auxiliary.")
             }
+            kept |= beside or {}
             save_file({name: tensor.cpu().contiguous() for name, tensor in kept.items()}, result)
 
     def row(self, rate: float, recent: list[dict[str, float]]) -> dict[str, float]:

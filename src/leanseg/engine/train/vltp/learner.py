@@ -9,14 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from leanseg.core.tokens import Grid
 from leanseg.data.scenes.items import ITEMS
 from leanseg.engine.train.vltp.heads import TrainingHeads
 from leanseg.engine.train.vltp.packed import packed_read
 from leanseg.engine.train.vltp.pictures import Batch, Prompts, draw_prompts
 from leanseg.engine.train.vltp.pool import PooledBatch
 from leanseg.engine.train.vltp.stages import VLTPStage
-from leanseg.models.sam.model import Sam
 from leanseg.models.sam.pictures import full_masks
 from leanseg.models.vltp.conversation import IGNORED, TRAIN_ANSWERS, TRAIN_QUESTIONS, Conversation, conversation
 from leanseg.models.vltp.encoders import encoder_method
@@ -59,49 +57,24 @@ def _at_pictures(low: Tensor, batch: Batch, counts: list[int], size: int) -> lis
 def prompt_losses(learner: Learner, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
     """Masks of points and boxes, of whatever they lie on (SAM, arXiv:2304.02643), and what tokens show."""
     sam = learner.model.sam
-    embeddings = encode(sam, batch.sam, learner.stage.image_size)
+    embeddings = sam.image_encoder(batch.sam)
     drawn = draw_prompts(batch, sam.config.image_size, learner.stage.prompts, generator)
     losses: dict[str, Tensor] = {}
     for kind, prompts in zip(("point", "box"), drawn, strict=True):
         losses |= {f"{kind}_{name}": loss for name, loss in _prompted(learner, batch, embeddings, prompts).items()}
     if learner.stage.auxiliary:
-        side, grid = embeddings.shape[2], sam.config.grid
-        items = batch.items.unflatten(1, (grid.height, grid.width))[:, None].float()
-        items = F.interpolate(items, size=(side, side), mode="nearest-exact").long().flatten(1)
-        losses["items"] = learner.auxiliary.token_loss(embeddings, items)
+        losses["items"] = learner.auxiliary.token_loss(embeddings, batch.items)
     return losses
-
-
-def encode(sam: Sam, pixels: Tensor, size: int = 0) -> Tensor:
-    """Return image embeddings; with `size`, of pictures scaled down to it, positions scaled alike."""
-    encoder = sam.image_encoder
-    if size in (0, sam.config.image_size):
-        return encoder(pixels)
-    small = F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True)
-    tokens = encoder.patch_embed(small)
-    places = F.interpolate(encoder.pos_embed.permute(0, 3, 1, 2), size=tokens.shape[1:3], mode="bilinear")
-    tokens = tokens + places.permute(0, 2, 3, 1)
-    for block in encoder.blocks:
-        tokens = block(tokens)
-    return encoder.to_embedding(tokens)
 
 
 def _prompted(learner: Learner, batch: Batch, embeddings: Tensor, prompts: Prompts) -> dict[str, Tensor]:
     sam = learner.model.sam
-    sparse, _ = sam.prompt_encoder(points=prompts.points, boxes=prompts.boxes)
-    low, quality = decode(sam, embeddings[prompts.rows], sparse)
+    sparse, dense = sam.prompt_encoder(points=prompts.points, boxes=prompts.boxes)
+    low, quality = sam.mask_decoder(embeddings[prompts.rows], sam.prompt_encoder.image_pe(), sparse, dense)
     logits = _at_pictures(low, batch, [len(each) for each in prompts.targets], sam.config.image_size)
     losses = weighted_mask_losses(logits, list(prompts.targets))
     found = torch.cat([_iou(given > 0, wanted > 0.5) for given, wanted in zip(logits, prompts.targets, strict=True)])
     return losses | {"quality": QUALITY_WEIGHT * (quality[:, 0].float() - found).square().mean()}
-
-
-def decode(sam: Sam, embeddings: Tensor, sparse: Tensor) -> tuple[Tensor, Tensor]:
-    """Return one mask's logits and its predicted quality for each row, on a grid of any size."""
-    image_pe = sam.prompt_encoder.image_pe(Grid(*embeddings.shape[2:]))
-    dense = sam.prompt_encoder.no_mask_embed.weight[:, :, None, None].expand(len(sparse), -1, *embeddings.shape[2:])
-    found: tuple[Tensor, Tensor] = sam.mask_decoder(embeddings, image_pe, sparse, dense)
-    return found
 
 
 def _iou(given: Tensor, wanted: Tensor) -> Tensor:
@@ -113,7 +86,7 @@ def guide_losses(learner: Learner, batch: Batch, generator: torch.Generator) -> 
     """The answer's text, and the mask of the [SEG] in it (LISA, arXiv:2308.00692); SAM's image encoder is frozen."""
     model = learner.model
     with torch.no_grad():
-        embeddings = encode(model.sam, batch.sam, learner.stage.image_size)
+        embeddings = model.sam.image_encoder(batch.sam)
     counts = [len(picture.texts) for picture in batch.pictures]
     features = model.look(batch.clip)
     tokenizer = model.tokenizer
@@ -129,7 +102,7 @@ def guide_losses(learner: Learner, batch: Batch, generator: torch.Generator) -> 
     text = F.cross_entropy(model.mllm.lm_head(hidden[:, :-1][spoken]).float(), labels[:, 1:][spoken])
     states = seg_states(hidden, ids, seg_id=tokenizer.seg_id, image_tokens=1).states
     guidance = model.seg_projector(states)
-    low, _ = decode(model.sam, embeddings[owner], guidance[:, None])
+    low, _ = model.masks(embeddings[owner], guidance)
     logits = _at_pictures(low, batch, counts, model.config.sam.image_size)
     targets = [torch.from_numpy(picture.targets).to(low.device).float() for picture in batch.pictures]
     losses = {"text": text, **weighted_mask_losses(logits, targets)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,28 +60,25 @@ class Pool:
 
 
 @torch.no_grad()
-def make_pool(
-    model: VLTP, pictures: Sequence[Picture], path: Path | None = None, progress: Callable[[int], None] | None = None
-) -> Pool:
+def make_pool(model: VLTP, pictures: Sequence[Picture], path: Path | None = None, *, first: int | None = None) -> Pool:
     """Run the guide and SAM's first blocks on all pictures, or read `path` if it is of this model and these pictures.
 
-    Everything is computed as when answering, whatever autocast says.
+    `first`: how many blocks; None = those before the configuration's first stage.
     """
-    key = _fingerprint(model, pictures)
+    first = first_stage(model.config) if first is None else first
+    key = _fingerprint(model, pictures, first)
     if path is not None and path.exists():
         with safe_open(path, framework="pt") as file:
             if (file.metadata() or {}).get("of") == key:
                 tensors = file.get_tensor("tokens"), file.get_tensor("guidance")
                 return Pool(pictures, model.config, *tensors)
     tokens, guidance, eye = [], [], model.sam.image_encoder
-    encoder = StagedEncoder(tuple(eye.blocks)[: first_stage(model.config)], (), embed=eye.embed)
+    encoder = StagedEncoder(tuple(eye.blocks)[:first], (), embed=eye.embed)
     for start in range(0, len(pictures), PICTURES_AT_ONCE):
         batch = make_batch(pictures[start : start + PICTURES_AT_ONCE], model.config)
         tokens.append(encoder.prefix(batch.sam.to(model.device)).tokens.half().cpu())
         for picture, pixels in zip(batch.pictures, batch.clip, strict=True):
             guidance.append(model.guidance(pixels[None], picture.texts).states.float().cpu())
-        if progress is not None:
-            progress(start + len(batch.pictures))
     pool = Pool(pictures, model.config, torch.cat(tokens), torch.cat(guidance))
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,9 +86,9 @@ def make_pool(
     return pool
 
 
-def _fingerprint(model: VLTP, pictures: Sequence[Picture]) -> str:
+def _fingerprint(model: VLTP, pictures: Sequence[Picture], first: int) -> str:
     """Return what a pool depends on, hashed: guide's and encoder's last words, the first stage, pictures and texts."""
-    digest = hashlib.sha256(repr(first_stage(model.config)).encode())
+    digest = hashlib.sha256(repr(first).encode())
     for tensor in (model.sam.image_encoder.pos_embed, *model.seg_projector.parameters(), model.mllm.lm_head.weight):
         digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     for picture in pictures:

@@ -9,22 +9,15 @@ from leanseg.errors import TrainingError, unknown_name
 
 _NANO = (
     VLTPStage(
-        name="sam_small", losses="prompts", steps=700, frames=4, texts=1, learning_rate=5e-4, decay_share=0.3,
-        trains=SAM, image_size=144,
+        name="sam", losses="prompts", steps=700, frames=4, texts=1, learning_rate=5e-4, decay_share=0.3, trains=SAM,
     ),
     VLTPStage(
-        name="sam", losses="prompts", steps=80, frames=4, texts=1, learning_rate=3e-4, trains=SAM, warmup=10,
+        name="guide", losses="guide", steps=400, frames=4, texts=6, learning_rate=8e-4, decay_share=0.5, trains=GUIDE,
+        warmup=30,
     ),
     VLTPStage(
-        name="guide_small", losses="guide", steps=400, frames=4, texts=6, learning_rate=8e-4, decay_share=0.4,
-        trains=GUIDE, warmup=30, image_size=144,
-    ),
-    VLTPStage(
-        name="guide", losses="guide", steps=60, frames=3, texts=4, learning_rate=3e-4, trains=GUIDE, warmup=5,
-    ),
-    VLTPStage(
-        name="prune", losses="stages", steps=150, frames=6, texts=2, learning_rate=5e-4, trains=PRUNING["both"],
-        pool=180, auxiliary=False,
+        name="prune", losses="stages", steps=200, frames=8, texts=2, learning_rate=5e-4, trains=PRUNING["both"],
+        pool=240, auxiliary=False,
     ),
 )  # fmt: skip
 
@@ -48,7 +41,7 @@ RECIPES: dict[str, tuple[VLTPStage, ...]] = {
     "nano": _NANO,
     "tiny": tuple(
         replace(stage, steps=3, frames=2, texts=min(stage.texts, 2), warmup=1, prompts=4, pool=min(stage.pool, 3),
-                image_size=min(stage.image_size, 32), validation_scenes=2)
+                validation_scenes=2)
         for stage in _NANO
     ),
     **dict.fromkeys(("b", "l", "h"), _FULL),

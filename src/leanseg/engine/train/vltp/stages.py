@@ -26,11 +26,6 @@ class VLTPStage:
     """Share of the steps, at the end, over which the learning rate falls to 0 along a cosine."""
     prompts: int = 8
     """Points and boxes drawn on each picture; only for the prompted stage."""
-    image_size: int = 0
-    """Side of SAM's input in this stage, a multiple of the patch; 0 = the configuration's. Not of pruning.
-
-    A smaller one costs a fraction: positions are scaled with it, and a short stage at full size follows.
-    """
     auxiliary: bool = True
     """Whether the heads that exist in training only add their losses, where the data says what things are."""
     weight_decay: float = 0.02

@@ -88,6 +88,16 @@ def trainable(learner: Learner) -> dict[str, nn.Parameter]:
     return chosen
 
 
+def _stored_buffers(learner: Learner) -> dict[str, Tensor]:
+    """Return what the stage's weights mean nothing without: the random frequencies of SAM's positions."""
+    stored = learner.model.state_dict()
+    return {
+        name: stored[name]
+        for name, _ in learner.model.named_buffers()
+        if name in stored and name.startswith(learner.stage.trains)
+    }
+
+
 def _optimizer(parameters: dict[str, nn.Parameter], learner: Learner) -> torch.optim.AdamW:
     """AdamW with decay on matrices only, and a rate of its own for the heads that exist in training only."""
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
@@ -133,7 +143,7 @@ def train_stage(
             if accelerator.is_main_process:
                 run.save(checkpoint)
             accelerator.wait_for_everyone()
-    run.hand_on(result if accelerator.is_main_process else None)
+    run.hand_on(result if accelerator.is_main_process else None, _stored_buffers(learner))
     learner.eval()
     if validate is not None and accelerator.is_main_process:
         row = {"step": run.step, "seconds": round(run.seconds, 1), **validate()}
