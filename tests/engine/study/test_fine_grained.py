@@ -59,15 +59,20 @@ def test_tables_have_every_row_and_group(analysis):
 
 def test_sentences_say_who_needs_more_for_small_targets(analysis):
     said = " ".join(FineGrained().sentences(analysis))
+    by = "by intervals that do not meet those of large ones,"
+    assert f"Small targets need, {by} more tokens under uniform and random." in said
+    assert f"Tiny targets need, {by} more tokens under random." in said
     assert (
-        "Small targets need measurably more tokens than large ones under uniform and random, and fewer under none"
+        "On small targets 10 % of the tokens are enough for evtp; measurably more are needed by uniform and random."
         in said
     )
-    assert (
-        "On small targets the fewest tokens, 10 %, are enough for evtp; measurably more take uniform and random."
-        in said
-    )
-    assert "Tiny targets need measurably more tokens than large ones under random" in said
+
+
+def test_sentences_say_when_nothing_differs(analysis):
+    large = analysis["groups"]["large"]
+    said = FineGrained().sentences({**analysis, "groups": dict.fromkeys(analysis["groups"], large)})
+    assert said[0].endswith("neither more nor fewer tokens under any pruner.")
+    assert said[1].endswith("are enough for evtp, uniform and random; no pruner needs measurably more.")
 
 
 def test_the_plot_is_a_picture(analysis, tmp_path):

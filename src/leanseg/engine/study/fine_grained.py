@@ -95,13 +95,18 @@ class FineGrained(Study):
             large = {name: groups["large"]["retention"][name] for name in names}
             more = [name for name in names if needs[name]["low"] > large[name]["high"]]
             fewer = [name for name in names if needs[name]["high"] < large[name]["low"]]
-            said = f"{group.capitalize()} targets need measurably more tokens than large ones under {listed(more)}"
-            found.append(f"{said}, and fewer under {listed(fewer)} (intervals that do not meet).")
+            needed = [f"more tokens under {listed(more)}"] if more else []
+            needed += [f"fewer under {listed(fewer)}"] if fewer else []
+            said = " and ".join(needed) or "neither more nor fewer tokens under any pruner"
+            found.append(
+                f"{group.capitalize()} targets need, by intervals that do not meet those of large ones, {said}."
+            )
             fewest = min(each["keep_ratio"] for each in needs.values())
             best = [name for name in names if needs[name]["keep_ratio"] == fewest]
             apart = [name for name in names if needs[name]["low"] > min(needs[each]["high"] for each in best)]
-            said = f"On {group} targets the fewest tokens, {percent(fewest)}, are enough for {listed(best)}"
-            found.append(f"{said}; measurably more take {listed(apart)}.")
+            said = f"On {group} targets {percent(fewest)} of the tokens are enough for {listed(best)}"
+            rest = f"measurably more are needed by {listed(apart)}" if apart else "no pruner needs measurably more"
+            found.append(f"{said}; {rest}.")
         return found
 
 
