@@ -17,9 +17,9 @@ from leanseg.engine.train.batches import IGNORED, scene_batch
 from leanseg.engine.train.curves import read_log
 from leanseg.engine.train.losses import MaskLossOptions, mask_loss, target_mass_loss, uncertain_points
 from leanseg.engine.train.packed import packed_language
+from leanseg.engine.train.progress import learning_rate
 from leanseg.engine.train.recipes import RECIPES, recipe
 from leanseg.engine.train.stages import Context, Stage, pixel_losses
-from leanseg.engine.train.progress import learning_rate
 from leanseg.engine.train.trainer import TrainOptions, train_stage
 from leanseg.engine.train.validation import validate
 from leanseg.engine.train.vocabulary import build_tokenizer, fixed_texts

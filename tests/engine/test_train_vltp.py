@@ -28,11 +28,6 @@ from leanseg.engine.train.vltp.pool import make_pool
 from leanseg.engine.train.vltp.stages import PRUNING
 from leanseg.engine.train.vltp.trainer import trainable
 from leanseg.engine.train.vltp.validation import answers, giou
-from leanseg.engine.train.vltp.warm import start_from_tower
-from leanseg.errors import TrainingError
-from leanseg.models.instructseg.model import InstructSeg
-from leanseg.models.presets import PRESETS
-from leanseg.models.vltp import pictures as clip
 from leanseg.models.vltp.conversation import conversation
 from leanseg.models.vltp.losses import patch_labels
 from leanseg.models.vltp.presets import VLTP_PRESETS
@@ -128,6 +123,17 @@ def test_answers_teach_the_guide_and_the_mask_decoder_but_not_what_sam_sees() ->
     assert any(name.startswith("mllm.model.vision_tower") for name in names)
     assert any(name.startswith("sam.mask_decoder") for name in names)
     assert not any(name.startswith(("sam.image_encoder", "sam.prompt_encoder", "prune_decoder")) for name in names)
+
+
+def test_words_teach_what_seg_names_and_leave_the_items_table_alone() -> None:
+    of = stage("words")
+    taught = learner(of)
+    trainable(taught)
+    losses = taught(make_batch(pictures(), TINY), generator())
+    assert set(losses) == {"text", "asked"}
+    names = moved(taught, losses)
+    assert names and all(name.startswith(("mllm.model.language_model", "mllm.lm_head", "seg_proj")) for name in names)
+    assert taught.auxiliary.items.weight.grad is None and taught.auxiliary.asked[1].weight.grad is not None
 
 
 def test_packed_conversations_say_what_each_says_alone() -> None:
@@ -243,7 +249,7 @@ def test_guidance_names_what_tokens_show_through_one_table() -> None:
     known, both = heads.asked_loss(torch.ones(1, 16), wanted[:1]), heads.asked_loss(torch.ones(2, 16), wanted)
     assert torch.allclose(known, both)
     total({"a": both}).backward()
-    assert heads.items.weight.grad is not None and heads.items.weight.grad.any()
+    assert heads.items.weight.grad is None and heads.asked[1].weight.grad is not None
 
 
 def test_relevance_is_learnt_where_tokens_and_guidance_agree() -> None:
@@ -258,36 +264,6 @@ def test_relevance_is_learnt_where_tokens_and_guidance_agree() -> None:
         loss.backward()
         optimizer.step()
     assert float(loss.detach()) < 0.1
-
-
-def test_eyes_start_from_a_tower_that_fits_and_no_other() -> None:
-    tiny, vision = PRESETS["tiny"], PRESETS["tiny"].vision
-    eye = replace(
-        TINY.guide, vision=replace(TINY.guide.vision, hidden_size=24, intermediate_size=48, num_attention_heads=2)
-    )
-    model = learner(stage("sam"), guide=eye).model
-    source = InstructSeg(replace(tiny, vision=replace(vision, intermediate_size=48, num_attention_heads=2)))
-    start_from_tower(model, source)
-    layers, blocks = source.vision_tower.encoder.layers, model.sam.image_encoder.blocks
-    assert torch.equal(blocks[1].mlp.lin1.weight, layers[1].mlp.fc1.weight)
-    pixels = torch.randn(2, 3, 30, 30)
-    mean, std = (torch.tensor(values)[:, None, None] for values in (clip.MEAN, clip.STD))
-    theirs = source.vision_tower.embeddings((pixels * std + mean) * 2 - 1)
-    ours = model.mllm.model.vision_tower.embeddings(pixels)[:, 1:]
-    assert torch.allclose(ours, theirs, atol=1e-5)
-    assert torch.equal(blocks[2].attn.proj.weight, torch.zeros_like(blocks[2].attn.proj.weight))
-    other = learner(stage("sam"), guide=replace(eye, vision=replace(eye.vision, patch_size=5))).model
-    with pytest.raises(TrainingError, match="the guide's eye has 3 layers on 30 pixels, the tower 3 on 30; expected"):
-        start_from_tower(other, source)
-    with pytest.raises(TrainingError, match=r"expected the same to start from it"):
-        start_from_tower(model, InstructSeg(tiny))
-
-
-def test_what_every_conversation_says_alike_is_one_token() -> None:
-    made = tokenizer()
-    for text in (" Please output segmentation mask.", " ASSISTANT:"):
-        assert len(made.encode(text)) == 1
-    assert made.decode(made.encode("a zebra!")).strip() == "a zebra!"
 
 
 def test_training_asks_for_uses_and_kinds() -> None:

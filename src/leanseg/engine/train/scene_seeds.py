@@ -9,7 +9,7 @@ from leanseg.errors import TrainingError
 SCENES_PER_STAGE = 50_000_000
 SCENE_RANGES = {
     "tower": 1, "pixel": 2, "settle": 3, "language": 4, "place": 5, "video": 7, "prune": 9, "adapt": 10, "sam": 11,
-    "guide": 12, "ground": 15,
+    "guide": 12, "words": 13, "ground": 15,
 }  # fmt: skip
 """Which of a seed's 16 ranges of `SCENES_PER_STAGE` scenes each stage draws from; no two share one."""
 _RANGES_PER_SEED = 16

@@ -38,8 +38,12 @@ class TrainingHeads(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1), items.flatten(), weight, ignore_index=IGNORED)
 
     def asked_loss(self, guidance: Float[Tensor, "r c"], wanted: Float[Tensor, "r i"]) -> Tensor:
-        """Cross-entropy between the items (1-based columns) that guidance names and the shares that are wanted."""
-        logits = F.linear(self.asked(guidance.float()), self.items.weight, self.items.bias).float()
+        """Cross-entropy between the items (1-based columns) that guidance names and those that are wanted.
+
+        The table is held: where no token is read it would drift away from what tokens show.
+        """
+        table, bias = self.items.weight.detach(), self.items.bias.detach()
+        logits = F.linear(self.asked(guidance.float()), table, bias).float()
         known = wanted.sum(1) > 0
         loss = -(wanted * logits.log_softmax(-1)).sum(1) / wanted.sum(1).clamp(min=1)
         return loss.sum() / known.sum().clamp(min=1)

@@ -16,7 +16,7 @@ from leanseg.engine.train.vltp.pictures import Batch, Prompts, draw_prompts
 from leanseg.engine.train.vltp.pool import PooledBatch
 from leanseg.engine.train.vltp.stages import VLTPStage
 from leanseg.models.sam.pictures import full_masks
-from leanseg.models.vltp.conversation import IGNORED, TRAIN_ANSWERS, TRAIN_QUESTIONS, Conversation, conversation
+from leanseg.models.vltp.conversation import IGNORED, TRAIN_ANSWERS, TRAIN_QUESTIONS, Conversation, conversation, padded
 from leanseg.models.vltp.encoders import encoder_method
 from leanseg.models.vltp.guide import seg_states
 from leanseg.models.vltp.losses import LossWeights, mask_losses, patch_coverage, patch_labels
@@ -82,6 +82,43 @@ def _iou(given: Tensor, wanted: Tensor) -> Tensor:
     return shared / both.clamp(min=1)
 
 
+def word_losses(learner: Learner, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    """Answers to instructions without their picture: what [SEG] names, before the guide has hundreds of tokens to read.
+
+    Only for pictures of which it is known what is on them.
+    """
+    model, tokenizer = learner.model, _tokenizer(learner.model)
+    said = [_conversation(tokenizer, text, 0, generator) for picture in batch.pictures for text in picture.texts]
+    hidden, ids = model.read(batch.sam.new_zeros(1, 0, model.config.guide.language.hidden_size), said)
+    labels = padded([each.labels for each in said], IGNORED).to(hidden.device)
+    states = seg_states(hidden, ids, seg_id=tokenizer.seg_id, image_tokens=1).states
+    asked = learner.auxiliary.asked_loss(model.seg_projector(states), _wanted(batch))
+    return {"text": _text_loss(model, hidden, labels), "asked": asked}
+
+
+def _tokenizer(model: VLTP) -> GuideTokenizer:
+    if model.tokenizer is None:
+        raise TypeError("a model in training has a tokenizer")
+    return model.tokenizer
+
+
+def _text_loss(model: VLTP, hidden: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of the answers' ids."""
+    spoken = labels[:, 1:] != IGNORED
+    return F.cross_entropy(model.mllm.lm_head(hidden[:, :-1][spoken]).float(), labels[:, 1:][spoken])
+
+
+def _wanted(batch: Batch) -> Tensor:
+    """Return (R, items + 1): 1 for what each instruction's things are, all 0 where the data does not say."""
+    rows = []
+    for picture in batch.pictures:
+        for things in picture.wanted or ((),) * len(picture.texts):
+            row = torch.zeros(len(ITEMS) + 1)
+            row[[picture.items[thing] + 1 for thing in things]] = 1.0
+            rows.append(row)
+    return torch.stack(rows).to(batch.sam.device)
+
+
 def guide_losses(learner: Learner, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
     """The answer's text, and the mask of the [SEG] in it (LISA, arXiv:2308.00692); SAM's image encoder is frozen."""
     model = learner.model
@@ -89,23 +126,19 @@ def guide_losses(learner: Learner, batch: Batch, generator: torch.Generator) -> 
         embeddings = model.sam.image_encoder(batch.sam)
     counts = [len(picture.texts) for picture in batch.pictures]
     features = model.look(batch.clip)
-    tokenizer = model.tokenizer
-    if tokenizer is None:
-        raise TypeError("a model in training has a tokenizer")
+    tokenizer = _tokenizer(model)
     said = [
         [_conversation(tokenizer, text, features.shape[1], generator) for text in picture.texts]
         for picture in batch.pictures
     ]
     owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     hidden, ids, labels = packed_read(model, features, said)
-    spoken = labels[:, 1:] != IGNORED
-    text = F.cross_entropy(model.mllm.lm_head(hidden[:, :-1][spoken]).float(), labels[:, 1:][spoken])
     states = seg_states(hidden, ids, seg_id=tokenizer.seg_id, image_tokens=1).states
     guidance = model.seg_projector(states)
     low, _ = model.masks(embeddings[owner], guidance)
     logits = _at_pictures(low, batch, counts, model.config.sam.image_size)
     targets = [torch.from_numpy(picture.targets).to(low.device).float() for picture in batch.pictures]
-    losses = {"text": text, **weighted_mask_losses(logits, targets)}
+    losses = {"text": _text_loss(model, hidden, labels), **weighted_mask_losses(logits, targets)}
     if learner.stage.auxiliary:
         losses |= _guidance_losses(learner, batch, guidance, embeddings[owner])
     return losses
@@ -122,12 +155,6 @@ def _conversation(tokenizer: GuideTokenizer, text: str, image_tokens: int, gener
 def _guidance_losses(learner: Learner, batch: Batch, guidance: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
     """What guidance names, in the items' table, and which tokens it is about."""
     sam = learner.model.config.sam
-    wanted = torch.zeros(len(guidance), len(ITEMS) + 1, device=guidance.device)
-    row = 0
-    for picture in batch.pictures:
-        for things in picture.wanted or ((),) * len(picture.texts):
-            wanted[row, [picture.items[thing] + 1 for thing in things]] = 1.0
-            row += 1
     relevant = [
         patch_labels(
             torch.from_numpy(picture.targets), size=sam.image_size, patch=sam.image_size // embeddings.shape[2]
@@ -135,7 +162,7 @@ def _guidance_losses(learner: Learner, batch: Batch, guidance: Tensor, embedding
         for picture in batch.pictures
     ]
     return {
-        "asked": learner.auxiliary.asked_loss(guidance, wanted),
+        "asked": learner.auxiliary.asked_loss(guidance, _wanted(batch)),
         "relevance": learner.auxiliary.relevance_loss(guidance, embeddings, torch.cat(relevant).to(guidance.device)),
     }
 
@@ -162,6 +189,7 @@ def stage_losses(learner: Learner, pooled: PooledBatch, generator: torch.Generat
 
 LOSSES: dict[str, Callable[[Learner, Any, torch.Generator], dict[str, Tensor]]] = {
     "prompts": prompt_losses,
+    "words": word_losses,
     "guide": guide_losses,
     "stages": stage_losses,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from leanseg.engine.train.vltp.stages import GUIDE, PRUNING, SAM, VLTPStage
+from leanseg.engine.train.vltp.stages import GUIDE, PRUNING, SAM, WORDS, VLTPStage
 from leanseg.errors import TrainingError, unknown_name
 
 _NANO = (
@@ -12,7 +12,11 @@ _NANO = (
         name="sam", losses="prompts", steps=700, frames=4, texts=1, learning_rate=5e-4, decay_share=0.3, trains=SAM,
     ),
     VLTPStage(
-        name="guide", losses="guide", steps=400, frames=4, texts=6, learning_rate=8e-4, decay_share=0.5, trains=GUIDE,
+        name="words", losses="words", steps=1000, frames=5, texts=12, learning_rate=1.5e-3, decay_share=0.4,
+        trains=WORDS,
+    ),
+    VLTPStage(
+        name="guide", losses="guide", steps=300, frames=4, texts=6, learning_rate=8e-4, decay_share=0.5, trains=GUIDE,
         warmup=30,
     ),
     VLTPStage(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SAM = ("sam.",)
+WORDS = ("mllm.model.language_model.", "mllm.lm_head.", "seg_projector.")
 GUIDE = ("mllm.", "seg_projector.", "sam.mask_decoder.")
 PRUNING = {"both": ("prune_decoder.", "sam.mask_decoder."), "decoder": ("prune_decoder.",)}
 """What moves while stages are learnt: the prune decoder alone, or the mask decoder with it (the paper's Table 3)."""

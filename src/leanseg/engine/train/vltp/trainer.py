@@ -145,9 +145,9 @@ def train_stage(
             accelerator.wait_for_everyone()
     run.hand_on(result if accelerator.is_main_process else None, _stored_buffers(learner))
     learner.eval()
-    if validate is not None and accelerator.is_main_process:
-        row = {"step": run.step, "seconds": round(run.seconds, 1), **validate()}
-        write_log(options.out, stage.name, row)
+    found = validate() if validate is not None and accelerator.is_main_process else {}
+    if found:
+        write_log(options.out, stage.name, {"step": run.step, "seconds": round(run.seconds, 1), **found})
     accelerator.wait_for_everyone()
     return result
 

@@ -82,6 +82,7 @@ def answers(model: VLTP, pool: Pool, encoder: PrunedEncoder, index: int, guidanc
 
 LOOKS: dict[str, Callable[[VLTP, int], dict[str, float]]] = {
     "prompts": validate_prompts,
+    "words": lambda model, n_scenes: {},
     "guide": validate_answers,
     "stages": validate_stages,
 }
