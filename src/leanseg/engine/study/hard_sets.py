@@ -60,7 +60,8 @@ class HardSets(Study):
                     for name, row in each["rows"].items()]  # fmt: skip
             blank = [""] * (len(ratios) - 1)
             rows += [(label(name), with_ends(row["more"]), *blank) for name, row in each["unpruned"].items()]
-            title = f"Additional loss, {ABOUT[hard]} ({each['n'][0]} and {each['n'][1]} samples, {each['measure']})"
+            n = f"{each['n'][0]} and {each['n'][1]} samples, {each['measure']}"
+            title = f"Additional loss, {ABOUT[hard]} ({n}); Student's intervals, at 95 % for all cells together"
             found[title] = table(("tokens kept", *map(percent, ratios)), rows)
         for hard, each in analysis["pairs"].items():
             last = f"{min(each['keep_ratios']):g}"

@@ -106,7 +106,7 @@ class Retention(Study):
         unclear = [name for name in simple if name not in (*better, *worse)]
         for names, said in ((better, "fewer tokens than evtp"), (worse, "more tokens than evtp")):
             found += [f"Measurably {said} are needed by {listed(names)}."] if names else []
-        found += [f"The intervals of evtp and {listed(unclear)} overlap."] if unclear else []
+        found += [f"The interval of evtp overlaps those of {listed(unclear)}."] if unclear else []
         return found
 
 
