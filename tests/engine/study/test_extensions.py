@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.engine.study.records import made, varied
 
+import leanseg
+from leanseg.data.scenes import splits
 from leanseg.engine.study.base import Setup
 from leanseg.engine.study.extensions import ADAPTIVE, EXTENSIONS, RADII, SPLITS, Extensions
 
@@ -45,15 +47,14 @@ def test_tables_and_sentences_say_what_is_better_on_which_scenes(analysis):
         for row in ("evtp", "uniform", "random", "all tokens", "ovp-only", "blind"):
             assert f"| {row} |" in text
         assert "| adaptive | 40.0 | 0.500 ± " in text
-    said = study.sentences(analysis)
-    assert said[0] == (
-        "Measurably better than evtp at the same ratio: reserve@0.2 on `tiny` and reserve@0.05 on `tiny`."
+    unclear, evtp, uniform, random, named = study.sentences(analysis)
+    assert unclear.startswith("What is not named below cannot be told apart: 24 differences")
+    assert evtp == (
+        "Measurably better than evtp at the same ratio: reserve (`tiny` at 20 % and `tiny` at 5 %). Worse: reserve "
+        "(`test` at 20 % and `test` at 5 %)."
     )
-    assert "On `test` at 20 %, compared with evtp: better: none; worse: reserve; not told apart: adaptive." in said
-    assert (
-        "On `tiny` at 5 %, compared with uniform: better: reserve and adaptive; worse: none; not told apart: none."
-        in said
-    )
+    assert uniform.endswith("Worse: none.") and "adaptive (`test` at 20 %, `test` at 5 %, `tiny` at 20 %" in random
+    assert "reserve is `reserve(inner=evtp())`" in named and "adaptive keeps its ratio in the mean of other" in named
 
 
 def test_requests_have_each_extension_at_each_ratio_on_each_split():
@@ -66,21 +67,17 @@ def test_requests_have_each_extension_at_each_ratio_on_each_split():
 
 
 def test_adaptive_keeps_about_its_ratio_where_its_radius_was_calibrated():
-    """The radii are constants of the study; here they are measured again, on fewer of the same scenes."""
-    import leanseg
-    from leanseg.data.scenes.splits import split
-
+    """The radii are constants of the study; here they are measured again, on a few of the same scenes."""
     segmenter = leanseg.load(device="cpu")
-    scenes = split("validation", scenes=12)
+    scenes = splits.split("validation", scenes=5)
+    samples = [scenes[4 * number] for number in range(5)]
     (request, *_) = Extensions().requests(Setup()).values()
-    for row in request.rows:
-        if row.name.startswith(ADAPTIVE):
-            made_ = leanseg.pruner(row.pruner)
-            kept = [
-                segmenter.segment(scenes[4 * k].clip[0], scenes[4 * k].instruction, pruner=made_).selections[0].k
-                for k in range(12)
-            ]
-            assert sum(kept) / 12 / 256 == pytest.approx(row.keep_ratio, rel=0.25), row.name
+    rows = [row for row in request.rows if row.name.startswith(ADAPTIVE)]
+    assert [row.keep_ratio for row in rows] == list(RADII)
+    for row in rows:
+        answers = [segmenter.segment(s.clip[0], s.instruction, pruner=leanseg.pruner(row.pruner)) for s in samples]
+        kept = sum(answer.selections[0].k for answer in answers) / len(samples)
+        assert kept / answers[0].selections[0].n_tokens == pytest.approx(row.keep_ratio, rel=0.35)
 
 
 def test_the_plot_is_a_picture(analysis, tmp_path):

@@ -86,7 +86,7 @@ def test_a_failed_answer_counts_as_nothing_shared():
 
 def test_tables_and_sentences_show_tokens_overlaps_and_verdicts(analysis):
     study = Temporal()
-    score, overlaps, differences, steadiness = study.tables(analysis).values()
+    score, overlaps, differences, steadiness, selections = study.tables(analysis).values()
     for row in ("evtp", "uniform", "random", "all tokens", "ovp-only", "blind"):
         assert f"| {row} |" in score and f"| {row} |" in overlaps
     assert "| pruner | static, 20 % | slow, 20 % | fast, 20 % | static, 5 %" in score
@@ -95,15 +95,24 @@ def test_tables_and_sentences_show_tokens_overlaps_and_verdicts(analysis):
         and f"| {SMOOTH} | 0.600 / 0.400 |" in overlaps
         and "| target | 1.000 | 0.900 | 0.400 |" in overlaps
     )
-    assert "| evtp |" not in differences and "**+0.100**" in steadiness
+    assert "| evtp |" not in differences and "**+0.100**" in steadiness and "**+0.100**" in selections
     said = " ".join(study.sentences(analysis))
-    assert (
-        "Static clips at 20 %, overlap of successive masks compared with frame-wise evtp: better: "
-        f"`{SMOOTH}`; worse: none; not told apart: `evs`, `uniform` and `random`." in said
-    )
-    assert f"Fast clips at 20 %, J&F compared with frame-wise evtp: better: none; worse: `{SMOOTH}`" in said
+    assert "There are 20 static, 20 slow and 20 fast clips" in said
+    assert f"J&F, compared with frame-wise evtp: higher: none. Lower: `{SMOOTH}` (fast)." in said
+    everywhere = "static, slow and fast"
+    for what in ("masks", "selections"):
+        steadier = f"Overlap of successive {what}, compared with frame-wise evtp: higher: `{SMOOTH}` ({everywhere})."
+        assert f"{steadier} Lower: none." in said
     assert "Masks of all tokens overlap measurably more than the target itself does on: fast." in said
-    assert "uneven: `evs` at 20 % and `evs` at 5 %." in said
+    assert "tokens of the segmented frame: `evs` at 20 % and `evs` at 5 %." in said
+
+
+def test_a_difference_at_one_ratio_only_is_said_to_be_there(analysis):
+    fast = analysis["groups"]["fast"]
+    score = [{**each, "significant": each["first"] == f"{SMOOTH}@0.05"} for each in fast["differences"]["score"]]
+    groups = {"fast": {**fast, "differences": {**fast["differences"], "score": score}}}
+    said = " ".join(Temporal().sentences({**analysis, "groups": groups}))
+    assert f"Lower: `{SMOOTH}` (fast at 5 %)." in said
 
 
 def test_the_plot_is_a_picture(analysis, tmp_path):

@@ -58,7 +58,7 @@ class CoverageStudy(Study):
     def analyse(self, records: Records) -> Analysis:
         """Return the points, and their correlations in three readings."""
         measured = Measured.of(records[self.name])
-        points = [
+        points: list[dict[str, Any]] = [
             {
                 "pruner": name,
                 "keep_ratio": ratio,

@@ -210,7 +210,8 @@ def _within_share(scores: Array) -> float:
 
 def _chosen(radii: dict[str, dict[str, Array]], scores: dict[str, Array]) -> list[dict[str, Any]]:
     """Return what the selection with the smallest radius has over the mean of all, corrected over radii and ratios."""
-    values, keys = {}, []
+    values: dict[str, Array] = {}
+    keys = []
     for radius, by_ratio in radii.items():
         for ratio, found in by_ratio.items():
             best = scores[ratio][np.arange(len(found)), found.argmin(axis=1)]
