@@ -115,8 +115,8 @@ class Extensions(Study):
         every = [each for found in analysis["splits"].values() for each in found["differences"]]
         half = sum(each["high"] - each["low"] for each in every) / len(every) / 2
         said = [
-            f"What is not named below cannot be told apart: {len(every)} differences, corrected within each split, with "
-            f"intervals of ± {half:.3f} in the mean.",
+            f"What is not named below cannot be told apart: {len(every)} differences, corrected within each split, "
+            f"with intervals of ± {half:.3f} in the mean.",
         ]
         for base in BASELINES:
             better, worse = (_standing(analysis, base, sign) for sign in (1, -1))
