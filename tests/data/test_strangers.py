@@ -159,6 +159,8 @@ def test_names_are_checked(name, message):
     ("name", "options", "message"),
     [
         ("refcoco:val", {"units": "ref"}, "unknown option of refcoco 'units'; did you mean 'unit'"),
+        ("refcoco:val", {"links": "false"}, "option links of refcoco is 'false'; expected True or False; give that"),
+        ("refcoco:val", {"check": 0}, "option check of refcoco is 0; expected True or False; give that"),
         ("refcoco:val", {"unit": "image"}, "option unit is 'image'; expected one of sentence, ref"),
         ("refcoco+:val", {"split_by": "google"}, "option split_by is 'google'; expected one of unc"),
         ("refcoco:val", {"rasteriser": "pil"}, "unknown rasteriser 'pil'"),

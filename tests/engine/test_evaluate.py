@@ -112,6 +112,11 @@ def test_a_process_that_stops_is_said_and_its_samples_are_kept(tmp_path: Path) -
         ({"root": Path("x")}, r"--root is x, and scenes:test is drawn, not read; leave it out"),
         ({"facts": ("covrage",)}, r"unknown fact 'covrage'; did you mean 'coverage'"),
         ({"protocol": {"matching": "id"}}, r"unknown option of the region protocol 'matching'"),
+        ({"data_options": {"scenes": 3}}, r"--data-option is scenes=3, and scenes:test has no options; leave it out"),
+        (
+            {"data": "refcoco:val", "root": Path("x"), "data_options": {"root": "y"}},
+            r"--data-option is root=y, and --data and --root say that; leave it out",
+        ),
         ({"site": "inside_encoder"}, r"site inside_encoder with no pruner"),
         ({"data": "scenes:tset"}, r"unknown split 'tset'; did you mean 'test'"),
         ({"per_scene": 5}, r"--per-scene is 5; a scene of scenes:test has 4 instructions; give 1 to 4"),

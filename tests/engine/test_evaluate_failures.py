@@ -13,7 +13,8 @@ from tests.engine.oracles import RIGHT, Oracle
 from leanseg.engine.evaluation.request import Request, plan
 from leanseg.engine.evaluation.run import evaluate
 from leanseg.engine.evaluation.scoring import Line
-from leanseg.engine.evaluation.worker import Evaluation
+from leanseg.engine.evaluation.scorings import make_scoring
+from leanseg.engine.evaluation.worker import Evaluation, Worker
 from leanseg.errors import DataError
 
 SAMPLES = Path(__file__).parents[1] / "golden" / "datasets"
@@ -36,6 +37,8 @@ def test_a_damaged_picture_stays_in_the_mean_of_its_kind(tmp_path: Path) -> None
     evaluation, lines = broken(tmp_path, "revos:valid", "ReVOS/JPEGImages/syn_valid_2/00000.jpg", {})
     assert [line["kind"] for line in lines[4:]] == ["referring", "reasoning", "referring", "no_object"]
     assert lines[4]["id"] == "revos/syn_valid_2/0" and "cannot read" in lines[4]["failures"][RIGHT]
+    noted = Worker(replace(evaluation, facts=("kept",))).line(4)
+    assert noted["failures"] == lines[4]["failures"] and noted["facts"] == {}
     scores = evaluation.scoring.result(lines, RIGHT).scores
     assert scores["referring/J&F"] == scores["reasoning/J&F"] == scores["no_object/J&F"] == 0.5
 
@@ -62,3 +65,20 @@ def test_a_sample_whose_kind_cannot_be_read_stops_the_run(data: str, tmp_path: P
 def test_what_has_no_published_masks_is_refused(data: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"{data} has no published masks, so that nothing can be scored on it; choose"):
         plan(Request(out=tmp_path / "r.json", data=data, root=SAMPLES, data_options={"check": False}))
+
+
+@pytest.mark.parametrize(
+    ("scoring", "option", "value", "expected"),
+    [
+        ("revos", "reference_compat", "false", "True or False"),
+        ("rio", "best_instance", 1, "True or False"),
+        ("video", "tolerance", "0.008", "float"),
+        ("video", "tolerance", True, "float"),
+        ("refdavis", "merge", 2, "str"),
+    ],
+)
+def test_a_word_is_not_taken_for_a_protocols_yes(scoring: str, option: str, value: Any, expected: str) -> None:
+    message = f"option {option} of the {scoring} protocol is {value!r}; expected {expected}; give that"
+    with pytest.raises(DataError, match=message):
+        make_scoring(scoring, {option: value})
+    assert make_scoring("video", {"tolerance": 1}).described["tolerance"] == 1

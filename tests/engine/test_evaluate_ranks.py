@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from leanseg.engine.evaluation.distributed import evaluate_ranks, local_device, world
+from leanseg.engine.evaluation.distributed import evaluate_ranks, local_device, told, world
 from leanseg.engine.evaluation.lines import Lines
 from leanseg.engine.evaluation.request import Request, plan
 from leanseg.engine.evaluation.run import evaluate
@@ -81,3 +81,11 @@ def test_one_rank_is_a_world_of_its_own(request_of: Request, monkeypatch: pytest
     assert local_device("cuda") == "cuda:1" and local_device("cpu") == "cpu"
     with pytest.raises(DataError, match="--processes is 2 under torchrun; expected 1: torchrun starts the processes"):
         evaluate_ranks(replace(plan(request_of), indices=[0]), request_of.lines, processes=2)
+
+
+def test_the_bar_of_one_rank_counts_what_was_there_and_the_shares_of_the_others(request_of: Request) -> None:
+    planned, seen = plan(request_of), []
+    tell = told(seen.append, planned, list(planned.indices)[4:], 3)
+    for finished in (1, 8, 9):
+        tell(finished)
+    assert seen == [4, 7, 28, 30]

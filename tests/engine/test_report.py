@@ -103,6 +103,11 @@ def test_words_of_a_stranger_stay_words(record: dict[str, Any]) -> None:
         ({"model": "instructseg-nano"}, {}, r"the weights of 'instructseg-nano' are not those of the record"),
         ({}, {"rows": ("evpt@0.2",), "cases": False}, r"unknown pruned row 'evpt@0.2'; did you mean 'evtp@0.2'"),
         ({"options": None}, {"cases": False}, r"the record has no options; expected one of leanseg eval"),
+        ({"samples": 3}, {"cases": False}, r"the record cannot be read \(Type"),
+        ({"samples": [line(0)]}, {"cases": False}, r"the record cannot be read \(KeyError: 'counts'\)"),
+        ({"rows": [{"name": "all", "evil": 1}]}, {"cases": False}, r"the record cannot be read \(TypeError: .*'evil'"),
+        ({"scoring": {}}, {"cases": False}, r"the record cannot be read \(KeyError: 'name'\)"),
+        ({"summary": []}, {"cases": False}, r"the record cannot be read \(IndexError: .*\)"),
     ],
 )
 def test_what_cannot_be_reported_is_said(

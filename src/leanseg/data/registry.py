@@ -57,5 +57,9 @@ def open_dataset(name: str, root: Path | str | None = None, **options: Any) -> D
         )
     if root is None:
         raise DataError(f"data set {name!r} is read from files; expected the folder that holds them; give a root")
+    for option in ("links", "check"):
+        value = options.get(option, True)
+        if not isinstance(value, bool):  # a word as "false" would be true
+            raise DataError(f"option {option} of {family} is {value!r}; expected True or False; give that")
     made: Dataset = kind(root, split, **options)
     return made

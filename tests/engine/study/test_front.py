@@ -10,6 +10,7 @@ from tests.engine.study.records import made, varied
 from leanseg.costs import Sizes, instructseg
 from leanseg.engine.study.base import Setup
 from leanseg.engine.study.front import CONTROL, WARM_UP, Front
+from leanseg.errors import DataError
 from leanseg.models.presets import NANO
 
 # Name: share of the time of all tokens, gIoU.
@@ -103,3 +104,18 @@ def test_the_plot_is_a_picture(analysis, tmp_path):
     Front().plot(analysis, tmp_path / "f.png")
     with Image.open(tmp_path / "f.png") as picture:
         assert picture.size[0] > 1000
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_without_a_timed_sample_the_study_says_so(failed: bool) -> None:
+    few = record()
+    lines = [{**line, "failures": {"all": "x"}} if failed else line for line in few["samples"]]
+    few["samples"] = lines if failed else lines[:WARM_UP]
+    with pytest.raises(DataError, match=f"of {len(few['samples'])} samples none is timed: .*; give a --limit above 3"):
+        Front().analyse({"front": few})
+
+
+def test_a_failed_sample_is_not_timed_in_any_stage() -> None:
+    whole, less = record(), record()
+    less["samples"] = [*less["samples"], {**less["samples"][-1], "facts": {}, "failures": {"all": "x"}}]
+    assert Front().analyse({"front": less})["stages"] == Front().analyse({"front": whole})["stages"]

@@ -50,7 +50,8 @@ def evaluate_ranks(
         done = book.gather() if rank == 0 else {}
         shared: list[Any] = [[index for index in evaluation.indices if index not in done]]
         group.broadcast_object_list(shared, src=0)
-        mine = _run_share(evaluation, book, shared[0][rank::ranks], rank, progress)
+        tell = told(progress, evaluation, shared[0], ranks) if rank == 0 else None
+        mine = _run_share(evaluation, book, shared[0][rank::ranks], rank, tell)
         gathered: list[Any] | None = [None] * ranks if rank == 0 else None
         group.gather_object(mine, gathered, dst=0)
         if gathered is None:
@@ -76,6 +77,17 @@ def _run_share(
     for index in share:
         made.append(worker.line(index))
         append(part, made[-1])
-        if rank == 0 and progress is not None:
+        if progress is not None:
             progress(len(made))
     return made
+
+
+def told(
+    progress: Callable[[int], None] | None, evaluation: Evaluation, todo: Sequence[int], ranks: int
+) -> Callable[[int], None] | None:
+    """Return what tells of all units, from those of one rank: the others are taken to be as far with their shares."""
+    if progress is None:
+        return None
+    there = len(evaluation.indices) - len(todo)
+    progress(there)
+    return lambda finished: progress(there + min(len(todo), finished * ranks))

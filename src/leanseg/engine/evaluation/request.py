@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -217,10 +217,18 @@ def _opened(request: Request) -> Dataset:
     if family == _SCENES:
         if request.root is not None:
             raise DataError(f"--root is {request.root}, and {request.data} is drawn, not read; leave it out")
-        return open_dataset(request.data, scenes=request.limit, **options)
+        _refuse(options, options, f"{request.data} has no options")
+        return open_dataset(request.data, scenes=request.limit)
     if request.per_scene != 1:
         raise DataError(f"--per-scene is {request.per_scene}, and {request.data} has no scenes; leave it out")
+    _refuse(options, ("name", "root", "split"), "--data and --root say that")
     return open_dataset(request.data, request.root, **options)
+
+
+def _refuse(options: Mapping[str, Any], names: Iterable[str], why: str) -> None:
+    for name in names:
+        if name in options:
+            raise DataError(f"--data-option is {name}={options[name]}, and {why}; leave it out")
 
 
 def _indices(request: Request, dataset: Any, n_units: int) -> Sequence[int]:

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from statistics import fmean
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
 import numpy as np
 
@@ -71,11 +71,17 @@ Kind = TypeVar("Kind", bound=Recording)
 
 
 def with_options(kind: type[Kind], options: Mapping[str, Any]) -> Kind:
-    """Return a recording of this kind, refusing an option that it does not have."""
-    known = [each.name for each in fields(kind)]
-    for option in options:
+    """Return a recording of this kind, refusing an option that it does not have, and a value of another type."""
+    known, types = [each.name for each in fields(kind)], get_type_hints(kind)
+    for option, value in options.items():
         if option not in known:
             raise DataError(unknown_name(f"option of the {kind.name} protocol", option, known or ["none"]))
+        expected = types[option]
+        fits = isinstance(value, float | int if expected is float else expected)
+        # A word as "false" would be true, and True is an int.
+        if not fits or isinstance(value, bool) != (expected is bool):
+            shown = "True or False" if expected is bool else getattr(expected, "__name__", expected)
+            raise DataError(f"option {option} of the {kind.name} protocol is {value!r}; expected {shown}; give that")
     return kind(**options)
 
 

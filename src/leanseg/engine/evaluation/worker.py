@@ -140,7 +140,7 @@ class Worker:
         return {
             "index": index, "id": said[0] or f"unreadable/{index}", "kind": said[1], "instruction": said[2],
             "counts": {row.name: scoring.nothing(unit) for row in rows},
-            "failures": {row.name: _said(error) for row in rows},
+            "failures": {row.name: _said(error) for row in rows}, **({"facts": {}} if self.evaluation.facts else {}),
         }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from leanseg.engine.evaluation.worker import Evaluation
 from leanseg.engine.report import cases, measured
 from leanseg.engine.report.charts import retention_chart
 from leanseg.engine.tables import kind_table, retention_table, summarise
-from leanseg.errors import DataError, InputError, unknown_name
+from leanseg.errors import DataError, InputError, LeansegError, unknown_name
 
 _LATENCY_SAMPLES = 10
 _LABELS = {"giou": "gIoU", "J&F": "J&F"}
@@ -81,7 +81,23 @@ def _checked(record: dict[str, Any]) -> dict[str, Any]:
         raise DataError(
             f"the record has no {', '.join(missing)}; expected one of leanseg eval as it is now; make it again"
         )
-    return record if "summary" in record else {**record, "summary": summarise(record)}
+    try:
+        scoring = scoring_of(record)
+        for row in [Row(**each) for each in record["rows"]]:
+            scoring.series(record["samples"], row.name)
+        whole = record if "summary" in record else {**record, "summary": summarise(record)}
+        _ = (
+            whole["summary"][0]["measure"],
+            [(line["index"], line["id"], line["instruction"]) for line in whole["samples"]],
+        )
+    except LeansegError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"the record cannot be read ({type(error).__name__}: {error}); expected one of leanseg eval as it is now; "
+            "make it again"
+        ) from error
+    return whole
 
 
 def _shown_rows(record: dict[str, Any], asked: tuple[str, ...]) -> list[Row]:

@@ -16,6 +16,7 @@ from leanseg.engine.study.base import Analysis, Records, Setup, Study
 from leanseg.engine.study.markdown import label, listed, percent, table, with_half
 from leanseg.engine.study.measured import UNPRUNED, Measured, rounded
 from leanseg.engine.study.plots import SUBJECT, UNPRUNED_MARKS, axes_grid, save, style
+from leanseg.errors import DataError
 from leanseg.metrics.significance import bootstrap_mean
 from leanseg.metrics.tradeoff import pareto
 
@@ -136,15 +137,30 @@ class Front(Study):
 
 def _stages(record: Any) -> dict[str, np.ndarray]:
     """Return the seconds of each stage of the answers with all tokens, without the first samples."""
-    noted = [line["facts"]["all"]["seconds"] for line in record["samples"][WARM_UP:]]
+    noted = [line["facts"]["all"]["seconds"] for line in _timed(record)]
     return {stage: np.array([each[stage] for each in noted]) for stage in noted[0]}
 
 
 def _seconds(record: Any) -> dict[str, np.ndarray]:
     """Return per row the seconds (samples, stages), without the first samples and those that failed in any row."""
     rows = [row["name"] for row in record["rows"]]
-    lines = [line for line in record["samples"][WARM_UP:] if "failures" not in line]
+    lines = _timed(record)
     return {name: np.array([list(line["facts"][name]["seconds"].values()) for line in lines]) for name in rows}
+
+
+def _timed(record: Any) -> list[Any]:
+    """Return the lines whose times count.
+
+    Raises:
+        DataError: there is none.
+    """
+    found = [line for line in record["samples"][WARM_UP:] if "failures" not in line]
+    if not found:
+        raise DataError(
+            f"of {len(record['samples'])} samples none is timed: the first {WARM_UP} warm up, and those with failed "
+            f"answers do not count; give a --limit above {WARM_UP}"
+        )
+    return found
 
 
 def _counts(name: str, keep_ratio: float, sizes: Sizes) -> dict[str, float]:
