@@ -246,19 +246,24 @@ def test_rio_counts_the_union_and_perhaps_the_best_object(measure: Any, best: bo
     assert ("best_instance" in found.result(RIGHT).scores) == best
 
 
-def test_coco_tasks_is_a_plain_mean_over_the_tasks_that_are_there(measure: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("best", [False, True])
+def test_coco_tasks_is_a_plain_mean_over_the_tasks_that_are_there(measure: Any, tmp_path: Path, best: bool) -> None:
     shutil.copytree(SAMPLES / "COCO2014", tmp_path / "COCO2014")
     shutil.copytree(SAMPLES / "coco-tasks", tmp_path / "coco-tasks")
     files = [tmp_path / "coco-tasks/annotations" / f"task_{task}_test.json" for task in range(1, 15)]
     for number, file in enumerate(files, start=1):
         if not file.exists():
             shutil.copy(SAMPLES / f"coco-tasks/annotations/task_{1 if number % 2 else 8}_test.json", file)
-    whole = measure("coco_tasks:test", tmp_path)
-    one = measure("coco_tasks:task_1_test", tmp_path)
+    whole, one = (
+        measure(data, tmp_path, {"best_instance": best}) for data in ("coco_tasks:test", "coco_tasks:task_1_test")
+    )
+    dataset: Any = whole.evaluation.dataset
     for row in ROWS:
-        metric = COCOTasks()
+        metric = COCOTasks(best_instance=best)
         for unit in units(whole.evaluation):
-            target = unit.truths(0)[0][0]
-            metric.update(unit.meta["task_id"], str(unit.meta["image_id"]), target, answer(row, target))
+            target, objects = unit.truths(0)[0][0], dataset.instances(unit.index)
+            assert np.array_equal(objects.any(axis=0), target) and len(objects) == unit.meta["n_preferred"]
+            metric.update(unit.meta["task_id"], str(unit.meta["image_id"]), objects, answer(row, target))
         assert whole.result(row).scores == metric.compute().scores
         assert one.score(row, "giou") == whole.result(row).samples["1"]["giou"]
+    assert ("best_instance" in whole.result(RIGHT).scores) == best

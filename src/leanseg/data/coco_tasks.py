@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from leanseg.data.base import FileDataset, Item, Labels
 from leanseg.data.checks import field
@@ -94,9 +95,19 @@ class COCOTasks(FileDataset):
     def _labels(self, task: int, places: list[int], size: tuple[int, int], name: str, _time: int, _size: Any) -> Labels:
         mask = np.zeros(size, dtype=np.uint8)
         for place in places:
-            segmentation = field(self._annotations[task][place], "segmentation", object, f"an annotation of {name}")
-            mask |= segmentation_mask(segmentation, *size, name, rule=self.rule)
+            mask |= self._mask(task, place, size, name)
         return mask
+
+    def _mask(self, task: int, place: int, size: tuple[int, int], name: str) -> NDArray[np.bool_]:
+        segmentation = field(self._annotations[task][place], "segmentation", object, f"an annotation of {name}")
+        return segmentation_mask(segmentation, *size, name, rule=self.rule)
+
+    def instances(self, index: int) -> NDArray[np.bool_]:
+        """Return the mask of each preferred object, (n, H, W); n is 0 where there is none."""
+        task, image_id, _, size = self._units[index]
+        places = self._preferred.get((task, image_id), [])
+        masks = [self._mask(task, place, size, f"coco_tasks/{task}/{image_id}") for place in places]
+        return np.array(masks, dtype=bool).reshape(len(places), *size)
 
     def statistics(self) -> dict[str, Any]:
         return {

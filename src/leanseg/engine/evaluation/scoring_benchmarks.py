@@ -29,16 +29,7 @@ class RIOScoring(Scoring):
     best_instance: bool = False
 
     def frame(self, unit: Unit, time: int, answers: Sequence[Any]) -> Counts:
-        target: Any = unit.truths(time)[0][0]
-        if self.best_instance:
-            instances = getattr(unit.dataset, "instances", None)
-            if instances is None:
-                raise DataError(
-                    "best_instance needs the objects one by one, and this data set has unions only; omit it"
-                )
-            target = instances(unit.index)
-        counts: Counts = instance_counts(target, answers[0].masks[0], self.best_instance).tolist()
-        return counts
+        return _picture(unit, time, answers, self.best_instance)
 
     def counts(self, unit: Unit, frames: list[Any]) -> Counts:
         found: Counts = frames[0]
@@ -58,14 +49,17 @@ class RIOScoring(Scoring):
 
 @dataclass(frozen=True, kw_only=True)
 class COCOTasksScoring(Scoring):
-    """gIoU and cIoU per task and their plain means over tasks; the mean is over the tasks that the data set holds."""
+    """gIoU and cIoU per task and their plain means over tasks; the mean is over the tasks that the data set holds.
+
+    `best_instance` adds the IoU with the best single object, as in RIO.
+    """
 
     name = "coco_tasks"
     measure = "giou"
+    best_instance: bool = False
 
     def frame(self, unit: Unit, time: int, answers: Sequence[Any]) -> Counts:
-        counts: Counts = instance_counts(unit.truths(time)[0][0], answers[0].masks[0], False).tolist()
-        return counts
+        return _picture(unit, time, answers, self.best_instance)
 
     def counts(self, unit: Unit, frames: list[Any]) -> Counts:
         found: Counts = frames[0]
@@ -75,7 +69,8 @@ class COCOTasksScoring(Scoring):
         return missed(_known(unit))
 
     def values(self, counts: Counts) -> dict[str, float]:
-        return {"giou": picture_scores(counts, False)["iou"]}
+        scores = picture_scores(counts, self.best_instance)
+        return {"giou": scores.pop("iou"), **scores}
 
     def result(self, lines: Sequence[Line], row: str) -> Result:
         # `kind` is task_<number>; ids are coco_tasks/<number>/<picture>.
@@ -84,7 +79,7 @@ class COCOTasksScoring(Scoring):
             line["id"].removeprefix("coco_tasks/"): {"counts": line["counts"][row], "task": tasks[line["id"]]}
             for line in lines
         }
-        metric = COCOTasks.from_state({"options": {"best_instance": False}, "samples": samples})
+        metric = COCOTasks.from_state({"options": {"best_instance": self.best_instance}, "samples": samples})
         return metric.compute(tasks=sorted(set(tasks.values())))
 
 
@@ -137,6 +132,18 @@ class ReVOSScoring(Scoring):
         only = next((kind for kind in KINDS if kind in kinds), KINDS[0])
         scores = {**found.scores, **{name: found.scores[f"{only}/{name}"] for name in MEASURES}}
         return Result(protocol={**found.protocol, "overall": only}, scores=scores, samples=found.samples)
+
+
+def _picture(unit: Unit, time: int, answers: Sequence[Any], best_instance: bool) -> Counts:
+    """Return the counts of one picture's answer with the union of its objects, and perhaps with each of them."""
+    target: Any = unit.truths(time)[0][0]
+    if best_instance:
+        instances = getattr(unit.dataset, "instances", None)
+        if instances is None:
+            raise DataError("best_instance needs the objects one by one, and this data set has unions only; omit it")
+        target = instances(unit.index)
+    counts: Counts = instance_counts(target, answers[0].masks[0], best_instance).tolist()
+    return counts
 
 
 def _known(unit: Unit | None) -> Unit:
