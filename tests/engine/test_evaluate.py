@@ -289,7 +289,7 @@ def test_vltp_is_asked_for_its_own_choice_and_for_others_at_every_stage(tmp_path
         out=tmp_path / "r.json", model=str(folder), limit=2, pruners=("vltp", "random"), keep_ratios=(0.5,)
     )
     made = evaluation_record(request)
-    assert made is not None and made["n_failures"] == 0
+    assert made is not None and made["n_failures"] == 0 and made["device"] == "cpu"
     assert made["options"] == {} and "site" not in made["protocol"]
     with pytest.raises(DataError, match=r"site is 'after_projector', and '.*' is a VLTP, without it; omit it"):
         plan(replace(request, site="after_projector"))

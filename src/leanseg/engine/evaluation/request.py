@@ -22,6 +22,7 @@ from leanseg.engine.evaluation.worker import Evaluation
 from leanseg.engine.records import read_record, record, weights_hash
 from leanseg.engine.segmenter import assets_folder, check_options, family_of, load, shipped_models
 from leanseg.errors import DataError
+from leanseg.models.devices import resolve_device
 from leanseg.models.instructseg.cache import DEFAULT_BYTES
 
 KIND = "evaluation"
@@ -181,6 +182,7 @@ def evaluation_record(
         KIND,
         request.command,
         **evaluation.about,
+        device=resolve_device(request.device).type,
         protocol={
             **{name: value for name, value in evaluation.options.items() if name != "coverage"},
             **({"template": "released"} if evaluation.tasks else {}),

@@ -247,7 +247,8 @@ def _environment(record: dict[str, Any]) -> Section:
     about = record.get("environment", {})
     named = {
         "command": record.get("command"), "date": record.get("date"), "commit": record.get("commit"),
-        "model": record["model"], "weights (SHA-256)": record.get("weights"), **{k: about[k] for k in sorted(about)},
+        "model": record["model"], "weights (SHA-256)": record.get("weights"), "device": record.get("device"),
+        **{k: about[k] for k in sorted(about)},
     }  # fmt: skip
     return Section("Environment", tables=[[["", ""], *([name, str(value)] for name, value in named.items())]])
 
