@@ -202,6 +202,25 @@ def test_a_row_that_never_answers_stops_the_run(tmp_path: Path) -> None:
         evaluate(endless, tmp_path / "lines.jsonl")
 
 
+def test_a_run_in_which_a_row_only_failed_starts_anew(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    with pytest.raises(DataError, match="the first 5 answers"):
+        evaluate(squares(FailsAt(*range(9)), dataset=Squares(9), indices=range(9)), path)
+    lines = evaluate(squares(dataset=Squares(9), indices=range(9)), path)
+    assert not any("failures" in line for line in lines)
+    once = evaluate(squares(FailsAt(1)), tmp_path / "once.jsonl")
+    assert evaluate(squares(), tmp_path / "once.jsonl") == once and "failures" in once[1]
+
+
+def test_samples_of_which_none_can_be_read_stop_the_run(tmp_path: Path) -> None:
+    class Gone(Squares):
+        def __getitem__(self, index: int) -> Any:
+            raise DataError("the disk is gone")
+
+    with pytest.raises(DataError, match="the first 5 answers under all all failed, the last with: DataError: the disk"):
+        evaluate(squares(dataset=Gone(9), indices=range(9)), tmp_path / "lines.jsonl")
+
+
 def test_facts_are_noted_per_row(tmp_path: Path) -> None:
     (line, *_) = evaluate(squares(facts=("seconds", "stability"), indices=[0]), tmp_path / "lines.jsonl")
     assert line["facts"]["all"] == {"seconds": {"language": 0.5}}

@@ -17,6 +17,7 @@ from leanseg.engine.evaluation.request import Request, plan
 from leanseg.engine.evaluation.run import evaluate
 from leanseg.engine.evaluation.scoring import Line
 from leanseg.engine.evaluation.worker import Evaluation
+from leanseg.errors import DataError
 from leanseg.metrics import CIoU, GIoU
 from leanseg.metrics.protocols import (
     RIO,
@@ -173,6 +174,16 @@ def test_ref_davis_is_the_mean_of_four_runs(measure: Any, tmp_path: Path, matchi
         assert result.scores == expected.scores and result.samples == expected.samples
         assert result.protocol["runs"] == ["anno_0", "anno_1", "anno_2", "anno_3"]
         assert (result.scores["J&F"] == 1) == (row == RIGHT)
+
+
+def test_ref_davis_refuses_half_a_sequence_before_any_work(tmp_path: Path) -> None:
+    request = Request(
+        out=tmp_path / "r.json", model=str(tmp_path), data="refdavis:val", root=SAMPLES, data_options={"layout": "raw"},
+        pruners=("random",), keep_ratios=(0.5,), limit=4,
+    )  # fmt: skip
+    assert list(plan(request).indices) == [0, 1, 2, 3]
+    with pytest.raises(DataError, match=r"5 runs leave some of sequence .* out, .* give --limit a multiple of 4"):
+        plan(replace(request, limit=5))
 
 
 @pytest.mark.parametrize(

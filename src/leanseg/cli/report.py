@@ -41,6 +41,6 @@ def report(
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(text, encoding="utf-8")
     if json:
-        print_json({"page": str(page), "bytes": len(text.encode())})
+        print_json({"schema": 1, "command": "report", "page": str(page), "bytes": len(text.encode())})
     else:
         results().print(f"page in {page}", markup=False)

@@ -50,7 +50,7 @@ def evaluate_on_ray(
         )
     ray = _ray()
     book = Lines(lines, evaluation.about)
-    done = book.gather()
+    done = book.resume()
     todo = [index for index in evaluation.indices if index not in done]
     n_finished = len(evaluation.indices) - len(todo)
 

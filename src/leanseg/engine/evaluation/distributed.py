@@ -47,7 +47,7 @@ def evaluate_ranks(
     try:
         rank, ranks = group.get_rank(), group.get_world_size()
         book = Lines(lines, evaluation.about)
-        done = book.gather() if rank == 0 else {}
+        done = book.resume() if rank == 0 else {}
         shared: list[Any] = [[index for index in evaluation.indices if index not in done]]
         group.broadcast_object_list(shared, src=0)
         tell = told(progress, evaluation, shared[0], ranks) if rank == 0 else None

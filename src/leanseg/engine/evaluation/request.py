@@ -115,12 +115,14 @@ def plan(request: Request) -> Evaluation:
         scoring, rows = submission_for(request, dataset, rows)
     else:
         scoring = scoring_for(request.data, dataset, request.protocol)
+    indices = _indices(request, dataset, len(scoring.groups(dataset)))
+    scoring.check(dataset, indices)
     shipped = request.model in shipped_models()
     folder = assets_folder() / request.model if shipped else Path(request.model)
     return Evaluation(
         make=partial(load, request.model, device=request.device, cache_bytes=request.cache_bytes),
         dataset=dataset,
-        indices=_indices(request, dataset, len(scoring.groups(dataset))),
+        indices=indices,
         rows=rows,
         scoring=scoring,
         options=options,

@@ -33,7 +33,7 @@ def evaluate(
     called with the number of finished units.
     """
     book = Lines(lines, evaluation.about)
-    done = book.gather()
+    done = book.resume()
     todo = [index for index in evaluation.indices if index not in done]
     told = _Progress(progress, len(evaluation.indices) - len(todo))
     if todo and processes == 1:

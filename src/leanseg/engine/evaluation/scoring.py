@@ -43,6 +43,10 @@ class Recording(ABC):
         """Return the samples that make up each unit: by default every sample is one."""
         return [(index,) for index in range(len(dataset))]
 
+    def check(self, dataset: Dataset, indices: Sequence[int]) -> None:
+        """Raise DataError where these units alone could not be scored, before any of them is answered."""
+        return
+
     def unit(self, dataset: Dataset, index: int, members: Sequence[int]) -> Unit:
         """Return unit number `index`, made of these samples of the data set."""
         items = tuple(item_of(dataset, member) for member in members)

@@ -53,6 +53,20 @@ class RefDavisScoring(Scoring):
             found.setdefault((meta["video"], run), []).append(index)
         return list(found.values())
 
+    def check(self, dataset: Dataset, indices: Sequence[int]) -> None:
+        groups = self.groups(dataset)
+        metas = [item_of(dataset, groups[index][0]).meta for index in indices]
+        every = {item_of(dataset, group[0]).meta["annotator"] for group in groups}
+        runs: dict[str, set[int]] = {}
+        for meta in metas:
+            runs.setdefault(meta["video"], set()).add(meta["annotator"])
+        cut = sorted(video for video, found in runs.items() if found != every)
+        if cut and self.passes == "four_annotators":
+            raise DataError(
+                f"{len(indices)} runs leave some of sequence {cut[0]} out, and every text set must score the same "
+                f"sequences; give --limit a multiple of {len(every)}, or --data-option annotator=0 for one text set"
+            )
+
     def unit(self, dataset: Dataset, index: int, members: Sequence[int]) -> Unit:
         items = [item_of(dataset, member) for member in members]
         if self.passes == "four_annotators":

@@ -124,18 +124,23 @@ class Worker:
             if noted:
                 line["facts"][name] = noted
             return
-        self._failed[name] += 1
         line.setdefault("failures", {})[name] = _said(answers.error)
         _log.warning("%s under %s: %s", line["id"], name, _said(answers.error))
+        self._count_failure(name, answers.error)
+
+    def _count_failure(self, name: str, error: Exception) -> None:
+        self._failed[name] += 1
         if not self._answered[name] and self._failed[name] >= _HOPELESS_AFTER:
             raise DataError(
-                f"the first {_HOPELESS_AFTER} answers under {name} all failed, the last with: {_said(answers.error)}; "
+                f"the first {_HOPELESS_AFTER} answers under {name} all failed, the last with: {_said(error)}; "
                 "mend the request and run it again"
-            ) from answers.error
+            ) from error
 
     def _unreadable(self, index: int, unit: Unit | None, error: Exception) -> Line:
         scoring, rows = self.evaluation.scoring, self.evaluation.rows
         _log.warning("unit %d (samples %s) cannot be read: %s", index, list(self.groups[index]), error)
+        for row in rows:
+            self._count_failure(row.name, error)
         said = ("", None, "") if unit is None else (unit.id, unit.kind, " / ".join(unit.instructions))
         return {
             "index": index, "id": said[0] or f"unreadable/{index}", "kind": said[1], "instruction": said[2],

@@ -85,7 +85,8 @@ def _checked(record: dict[str, Any]) -> dict[str, Any]:
         scoring = scoring_of(record)
         for row in [Row(**each) for each in record["rows"]]:
             scoring.series(record["samples"], row.name)
-        whole = record if "summary" in record else {**record, "summary": summarise(record)}
+        # Worked out anew: what a record says of itself is its writer's word.
+        whole = {**record, "summary": summarise(record)}
         _ = (
             whole["summary"][0]["measure"],
             [(line["index"], line["id"], line["instruction"]) for line in whole["samples"]],
@@ -127,7 +128,9 @@ def _evaluation(request: ReportRequest, record: dict[str, Any], rows: list[Row])
     found = plan(
         Request(
             out=Path("unused.json"), model=model, data=record["data"], root=request.root,
-            data_options=record.get("data_options", {}), protocol=scoring, device=request.device, cache_bytes=0,
+            # Whether links lead out of the root is for this machine to decide, not for a record.
+            data_options={k: v for k, v in record.get("data_options", {}).items() if k != "links"},
+            protocol=scoring, device=request.device, cache_bytes=0,
             rows=(everything, *rows), **{name: options[name] for name in ("site", "position_ids") if name in options},
         )
     )  # fmt: skip

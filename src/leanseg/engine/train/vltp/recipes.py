@@ -16,7 +16,7 @@ _NANO = (
         trains=WORDS,
     ),
     VLTPStage(
-        name="guide", losses="guide", steps=300, frames=4, texts=6, learning_rate=8e-4, decay_share=0.5, trains=GUIDE,
+        name="guide", losses="guide", steps=500, frames=4, texts=6, learning_rate=1e-3, decay_share=0.5, trains=GUIDE,
         warmup=30,
     ),
     VLTPStage(
