@@ -39,7 +39,8 @@ def packed_read(
     labels = padded([each.labels[start:] for each in flat], IGNORED).to(device)
     shared = flat[0].ids[:start].to(device).expand(batch, -1)
     before = mllm.embedded(model.mllm, shared, features)
-    behind = model.language_model.embed_tokens(ids.clamp(min=0)).unflatten(0, (batch, count)).flatten(1, 2)
+    table = model.mllm.get_input_embeddings()
+    behind = table(ids.clamp(min=0)).unflatten(0, (batch, count)).flatten(1, 2)
     embeds = torch.cat([before, behind.to(before.dtype)], dim=1)
     used = (ids != IGNORED).unflatten(0, (batch, count))
     states = model.language_model(

@@ -73,7 +73,7 @@ def make_pool(model: VLTP, pictures: Sequence[Picture], path: Path | None = None
                 tensors = file.get_tensor("tokens"), file.get_tensor("guidance")
                 return Pool(pictures, model.config, *tensors)
     tokens, guidance, eye = [], [], model.sam.image_encoder
-    encoder = StagedEncoder(tuple(eye.blocks)[:first], (), embed=eye.embed)
+    encoder = StagedEncoder(eye.blocks[:first], (), embed=eye.embed)
     for start in range(0, len(pictures), PICTURES_AT_ONCE):
         batch = make_batch(pictures[start : start + PICTURES_AT_ONCE], model.config)
         tokens.append(encoder.prefix(batch.sam.to(model.device)).tokens.half().cpu())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from leanseg.engine.train.vltp.stages import GUIDE, PRUNING, SAM, WORDS, VLTPStage
 from leanseg.errors import TrainingError, unknown_name
@@ -27,7 +28,13 @@ _NANO = (
 
 # LISA's and VLTP's settings: linear layers' adapters in the language model, the rest as `trains` says; SAM is given.
 # The published batch is 2 pictures on 3 GPUs, 10 times accumulated; here a step has all of them.
-_LISA = {"learning_rate": 3e-4, "warmup": 100, "decay_share": 1.0, "weight_decay": 0.0, "betas": (0.9, 0.95)}
+_LISA: dict[str, Any] = {
+    "learning_rate": 3e-4,
+    "warmup": 100,
+    "decay_share": 1.0,
+    "weight_decay": 0.0,
+    "betas": (0.9, 0.95),
+}
 
 _FULL = (
     VLTPStage(

@@ -4,13 +4,14 @@ CLIP's weights, from which the full-size models start.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from leanseg.errors import TrainingError
 from leanseg.models.instructseg.model import InstructSeg
-from leanseg.models.sam.image_encoder import Block, ImageEncoder
 from leanseg.models.sam.pictures import MEAN, STD
 from leanseg.models.vltp import pictures as clip
 from leanseg.models.vltp.model import VLTP
@@ -25,7 +26,7 @@ def start_from_tower(model: VLTP, source: InstructSeg) -> None:
     SAM: the tower's layers become the first block and those that see the whole picture; all others start as nothing.
     Patches and positions are resized. The guide's tower takes all layers as they are.
     """
-    tower = source.vision_tower
+    tower: Any = source.vision_tower
     ours = (model.sam.config.width, model.sam.config.heads, model.sam.config.mlp_ratio * model.sam.config.width)
     theirs = tower.config
     if ours != (theirs.hidden_size, theirs.num_attention_heads, theirs.intermediate_size):
@@ -37,7 +38,7 @@ def start_from_tower(model: VLTP, source: InstructSeg) -> None:
     _start_clip(model, tower)
 
 
-def _start_sam(encoder: ImageEncoder, tower: nn.Module) -> None:
+def _start_sam(encoder: Any, tower: Any) -> None:
     config = encoder.config
     kernel, bias = _renormalised(tower.embeddings.patch_embedding, MEAN, STD)
     side = config.patch_size
@@ -60,7 +61,7 @@ def _start_sam(encoder: ImageEncoder, tower: nn.Module) -> None:
                 layer.bias.zero_()
 
 
-def _copy_layer(block: Block, layer: nn.Module) -> None:
+def _copy_layer(block: Any, layer: Any) -> None:
     attention = layer.self_attn
     parts = (attention.q_proj, attention.k_proj, attention.v_proj)
     block.attn.qkv.weight.copy_(torch.cat([part.weight for part in parts]))
@@ -75,8 +76,8 @@ def _copy_layer(block: Block, layer: nn.Module) -> None:
         ours.load_state_dict(theirs.state_dict())
 
 
-def _start_clip(model: VLTP, tower: nn.Module) -> None:
-    ours = model.mllm.model.vision_tower
+def _start_clip(model: VLTP, tower: Any) -> None:
+    ours: Any = model.mllm.model.vision_tower
     fits = ours.config.patch_size == tower.config.patch_size and ours.config.image_size == tower.config.image_size
     if not fits or len(ours.encoder.layers) != len(tower.encoder.layers):
         raise TrainingError(
@@ -93,7 +94,7 @@ def _start_clip(model: VLTP, tower: nn.Module) -> None:
         layer.load_state_dict(theirs.state_dict())
 
 
-def _renormalised(convolution: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+def _renormalised(convolution: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Tensor, Tensor]:
     """Return kernel and bias that do on pixels normalised by mean and std (of 0..255) what they did on -1..1."""
     weight = convolution.weight
     scale, shift = weight.new_tensor(std) / 127.5, weight.new_tensor(mean) / 127.5 - 1
