@@ -45,4 +45,4 @@ def test_what_every_conversation_says_alike_is_one_token() -> None:
     made = tokenizer()
     for text in (" Please output segmentation mask.", " ASSISTANT:"):
         assert len(made.encode(text)) == 1
-    assert made.decode(made.encode("a zebra!")).strip() == "a zebra!"
+    assert made.backend.decode(made.encode("a zebra!")).strip() == "a zebra!"
