@@ -73,7 +73,8 @@ def compare(
     _check_correction(correction)
     pairs = _pairs(list(values), against)
     level = round(1.0 - confidence, 12)
-    _check_resolution(len(pairs), level, correction, n_resamples)
+    if correction != "benjamini_hochberg":
+        check_resolution(len(pairs), level, n_resamples)
     differences = np.stack([_difference(values, first, second) for first, second in pairs], axis=1)
     sums, sizes = unit_sums(differences, clusters)
     means = resampled_means(sums, sizes, n_resamples)
@@ -156,9 +157,14 @@ def _difference(values: Mapping[str, npt.ArrayLike], first: str, second: str) ->
     return a - b
 
 
-def _check_resolution(n_pairs: int, level: float, correction: str, n_resamples: int) -> None:
-    if correction != "benjamini_hochberg" and 2.0 * n_pairs / (n_resamples + 1) >= level:
+def check_resolution(n_tests: int, level: float, n_resamples: int) -> None:
+    """Refuse so many tests that the smallest p of a bootstrap, 2 / (R + 1), times their number is not below a level.
+
+    Holm's and Bonferroni's correction could then find nothing. Where several calls of `compare` are corrected together,
+    `n_tests` is that of all of them.
+    """
+    if 2.0 * n_tests / (n_resamples + 1) >= level:
         raise InputError(
-            f"among {n_pairs} comparisons no adjusted p of {n_resamples} resamples can fall below {level:g}; "
-            f"take n_resamples of at least {math.ceil(2 * n_pairs / level)}, or compare less"
+            f"among {n_tests} comparisons no adjusted p of {n_resamples} resamples can fall below {level:g}; "
+            f"take n_resamples of at least {math.ceil(2 * n_tests / level)}, or compare less"
         )

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from tests.engine.study.records import made
 
+from leanseg.engine.study import significance
 from leanseg.engine.study.significance import Significance, told_apart
+from leanseg.errors import InputError
 
 N = 60
 
@@ -50,6 +52,19 @@ def test_each_test_is_counted_once_and_none_is_more_certain_than_its_correction(
     assert analysis["n_tests"] == len(analysis["pairs"]) == 3 * (3 + 9) + 3
     assert all(pair["significant"] == (pair["p_adjusted"] < 0.05) for pair in analysis["pairs"])
     assert all(pair["low"] <= pair["difference"] <= pair["high"] for pair in analysis["pairs"])
+
+
+def test_resamples_that_resolve_each_ratio_but_not_all_tests_are_refused(monkeypatch):
+    rows = [f"{name}@{ratio}" for name in ("evtp", "uniform", "random") for ratio in (0.5, 0.2)]
+    record = made({name: np.linspace(0.4, 0.6, 8).tolist() for name in ("all", *rows, "ovp_only", "blind")})
+    # 15 tests at each of two ratios, of which 27 differ: 2 * 15 / 1001 is below 0.05, 2 * 27 / 1001 is not.
+    monkeypatch.setattr(significance, "_RESAMPLES", 1000)
+    with pytest.raises(
+        InputError, match=r"among 27 comparisons .* of 1000 resamples .* below 0.05; take .* least 1080"
+    ):
+        Significance().analyse({"pictures": record})
+    monkeypatch.setattr(significance, "_RESAMPLES", 1080)
+    assert Significance().analyse({"pictures": record})["n_tests"] == 27
 
 
 def test_kinds_of_instruction_are_tested_apart(analysis):

@@ -14,7 +14,7 @@ from leanseg.engine.study.markdown import label, listed, percent, table
 from leanseg.engine.study.measured import UNPRUNED, Measured
 from leanseg.engine.study.pictures import PAPER_RATIOS, pictures
 from leanseg.engine.study.plots import SUBJECT, axes_grid, write
-from leanseg.metrics.comparison import Comparison, adjusted, compare
+from leanseg.metrics.comparison import Comparison, adjusted, check_resolution, compare
 
 LEVEL = 0.05
 KINDS_AT = 0.1
@@ -135,7 +135,12 @@ def _values(measured: Measured, name: str, keep_ratio: float) -> Any:
 
 
 def _corrected(pairs: list[Comparison]) -> list[dict[str, Any]]:
-    """Return the comparisons as plain data, corrected over all of them, whatever `compare` was called with."""
+    """Return the comparisons as plain data, corrected over all of them, whatever `compare` was called with.
+
+    Raises:
+        InputError: they are too many for the resamples; nothing could be told apart.
+    """
+    check_resolution(len(pairs), LEVEL, _RESAMPLES)
     p_t, p_bootstrap = (adjusted([getattr(pair, kind) for pair in pairs]) for kind in ("p_t", "p_bootstrap"))
     worst = np.maximum(p_t, p_bootstrap)
     return [
