@@ -42,7 +42,7 @@ def test_a_study_shows_tables_and_findings_and_writes_record_and_plot(run, measu
     [
         (["retnetion"], "unknown study 'retnetion'; did you mean 'retention'"),
         (["retention", "--model", "instructseg-nnao"], "unknown model 'instructseg-nnao'"),
-        (["retention", "--limit", "0"], "Invalid value for '--limit'"),
+        (["retention", "--limit", "1"], "Invalid value for '--limit'"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_code_2(run, arguments, said):

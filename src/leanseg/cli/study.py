@@ -19,7 +19,9 @@ def study(
     out: Annotated[
         Path, typer.Option(help="The folder of records and plots; evaluations there are used again.")
     ] = Path("results/studies"),
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many scenes or clips of each data set.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=2, help="At most so many scenes or clips of each data set; intervals need two.")
+    ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes that share the samples.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
     overwrite: Annotated[

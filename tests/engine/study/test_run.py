@@ -113,6 +113,27 @@ def test_an_unknown_study_is_refused_with_close_matches(tmp_path: Path):
         planned(["retnetion"], Setup(out=tmp_path))
 
 
+def test_studies_that_ask_different_things_under_one_key_are_refused(segmenter, tmp_path: Path, monkeypatch):
+    class Other(Again):
+        name = "other"
+
+        def requests(self, setup):
+            return {"squares": replace(super().requests(setup)["squares"], keep_ratios=(0.2,))}
+
+    monkeypatch.setitem(registry.STUDIES, "other", Other)
+    said = r"the evaluation 'squares' has keep_ratios \(0.2,\) in study 'other' and \(0.5,\) in one before it; .* another key"
+    with pytest.raises(LeansegError, match=said):
+        run_studies(["again", "other"], Setup(out=tmp_path))
+    assert segmenter.calls == 0
+    # Rows of a study's own are the same evaluation, whichever study's command makes them.
+    monkeypatch.setitem(registry.STUDIES, "other", type("Own", (Halves,), {"name": "other"}))
+    assert list(planned(["halves", "other"], Setup(out=tmp_path))) == ["squares", "own"]
+
+
+def test_all_studies_together_ask_one_thing_per_key(tmp_path: Path):
+    assert len(planned(list(registry.STUDIES), Setup(out=tmp_path, limit=2))) >= len(registry.STUDIES)
+
+
 def test_without_matplotlib_nothing_starts(segmenter, tmp_path: Path, monkeypatch):
     from leanseg.engine.bench import select_plot
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from leanseg.engine.evaluation.request import Request, evaluation_record, finished, plan
@@ -12,6 +12,7 @@ from leanseg.engine.study.base import KIND, Setup
 from leanseg.engine.study.plots import check_plot
 from leanseg.engine.study.registry import find
 from leanseg.engine.tables import add_summary
+from leanseg.errors import DataError
 
 Progress = Callable[[str, int, int], None]
 """Called with the key of an evaluation, its finished samples and all of them."""
@@ -24,7 +25,10 @@ def planned(names: Sequence[str], setup: Setup, *, overwrite: bool = False) -> d
     for name in names:
         for key, request in find(name).requests(setup).items():
             made_by = None if request.rows is None else command((name,), setup)
-            requests.setdefault(key, replace(request, made_by=made_by))
+            if key not in requests:
+                requests[key] = replace(request, made_by=made_by)
+            else:
+                _check_same(key, name, requests[key], request)
     for request in requests.values():
         evaluation = plan(request)
         if not overwrite:
@@ -41,8 +45,8 @@ def run_studies(
     all anew.
 
     Raises:
-        LeansegError: before any work: an unknown study, a request that cannot be met, a finished record of another
-            evaluation where one of these is to stand.
+        LeansegError: before any work: an unknown study, a request that cannot be met, two studies that ask different
+            things under one key, a finished record of another evaluation where one of these is to stand.
     """
     evaluations: dict[str, dict[str, Any]] = {}
     for key, request in planned(names, setup, overwrite=overwrite).items():
@@ -71,6 +75,17 @@ def command(names: Sequence[str], setup: Setup) -> str:
     words += [] if setup.model == Setup.model else ["--model", setup.model]
     words += [] if setup.limit is None else ["--limit", str(setup.limit)]
     return " ".join([*words, "--out", setup.out.as_posix()])
+
+
+def _check_same(key: str, study: str, asked: Request, other: Request) -> None:
+    """Refuse a key under which a study asks another thing than those before it; who asks makes no difference."""
+    for name in (each.name for each in fields(Request) if each.name != "made_by"):
+        before, after = getattr(asked, name), getattr(other, name)
+        if before != after:
+            raise DataError(
+                f"the evaluation {key!r} has {name} {after!r} in study {study!r} and {before!r} in one before it; "
+                "studies that name the same evaluation must ask the same of it: give one of them another key"
+            )
 
 
 def _evaluated(key: str, request: Request, progress: Progress | None, overwrite: bool) -> dict[str, Any]:
