@@ -11,13 +11,12 @@ import torch
 from leanseg.data.scenes import SceneOptions
 from leanseg.data.scenes.items import ITEMS
 from leanseg.data.scenes.sprites import TINTS
-from leanseg.engine.train import trainer
 from leanseg.engine.train.auxiliary import AuxiliaryHeads, PointPrompts
 from leanseg.engine.train.batches import IGNORED, scene_batch
 from leanseg.engine.train.curves import read_log
 from leanseg.engine.train.losses import MaskLossOptions, mask_loss, target_mass_loss, uncertain_points
 from leanseg.engine.train.packed import packed_language
-from leanseg.engine.train.progress import learning_rate
+from leanseg.engine.train.progress import Run, learning_rate
 from leanseg.engine.train.recipes import RECIPES, recipe
 from leanseg.engine.train.stages import Context, Stage, pixel_losses
 from leanseg.engine.train.trainer import TrainOptions, train_stage
@@ -108,15 +107,15 @@ def test_a_killed_run_resumes_to_the_same_weights(
         return model.state_dict()
 
     whole = run(tmp_path / "whole")
-    real = trainer._save
+    real = Run.save
     calls = []
 
-    def killed(path: Path, state: dict[str, object]) -> None:
-        real(path, state)
-        calls.append(state["step"])
+    def killed(progress: Run, path: Path) -> None:
+        real(progress, path)
+        calls.append(progress.step)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer, "_save", killed)
+    monkeypatch.setattr(Run, "save", killed)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed")
     monkeypatch.undo()
