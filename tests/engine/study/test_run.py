@@ -121,7 +121,7 @@ def test_studies_that_ask_different_things_under_one_key_are_refused(segmenter, 
             return {"squares": replace(super().requests(setup)["squares"], keep_ratios=(0.2,))}
 
     monkeypatch.setitem(registry.STUDIES, "other", Other)
-    said = r"the evaluation 'squares' has keep_ratios \(0.2,\) in study 'other' and \(0.5,\) in one before it; .* another key"
+    said = r"'squares' has keep_ratios \(0.2,\) in study 'other' and \(0.5,\) in one before it; .* another key"
     with pytest.raises(LeansegError, match=said):
         run_studies(["again", "other"], Setup(out=tmp_path))
     assert segmenter.calls == 0
