@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-SMALL_MODELS = ("instructseg-nano",)
+SMALL_MODELS = ("instructseg-nano", "vltp-nano")
 _IGNORED = str.maketrans(dict.fromkeys('.!;:"()', " "))
 RELEASED = "leanseg segment ... --model instructseg --weights weic22/InstructSeg --dtype bfloat16"
 
@@ -19,7 +19,7 @@ def notes(source: Path, instructions: Sequence[str], model: str, weights: str | 
     if not is_generated(source):
         said.append(
             f"{model} was trained on generated scenes only; on a photograph or any other picture its masks mean "
-            f"little. For those load the released weights (7.4 GB): {RELEASED}"
+            f"little. For those load InstructSeg's released weights (7.4 GB): {RELEASED}"
         )
     unknown = unknown_words(instructions)
     if unknown:
