@@ -59,20 +59,26 @@ def test_tables_have_every_row_and_group(analysis):
 
 def test_sentences_say_who_needs_more_for_small_targets(analysis):
     said = " ".join(FineGrained().sentences(analysis))
-    by = "by intervals that do not meet those of large ones,"
-    assert f"Small targets need, {by} more tokens under uniform and random." in said
-    assert f"Tiny targets need, {by} more tokens under random." in said
-    assert (
-        "On small targets 10 % of the tokens are enough for evtp; measurably more are needed by uniform and random."
-        in said
-    )
+    by = "By intervals that do not meet,"
+    assert f"{by} small targets need more tokens under uniform and random than large ones." in said
+    assert f"{by} tiny targets need more tokens under random than large ones." in said
+    enough = "On small targets 10 % of the tokens are enough, by the means, for evtp (95 % interval 10 to 10 %)"
+    assert f"{enough}; the intervals of uniform and random lie above one of these." in said
 
 
 def test_sentences_say_when_nothing_differs(analysis):
     large = analysis["groups"]["large"]
     said = FineGrained().sentences({**analysis, "groups": dict.fromkeys(analysis["groups"], large)})
-    assert said[0].endswith("neither more nor fewer tokens under any pruner.")
-    assert said[1].endswith("are enough for evtp, uniform and random; no pruner needs measurably more.")
+    assert said[0] == "The intervals of small targets and of large ones overlap under every pruner."
+    assert said[1].endswith("and random (95 % interval 10 to 10 %).")
+
+
+def test_a_wide_interval_is_said_and_what_overlaps_it_is_not_worse(analysis):
+    small = analysis["groups"]["small"]
+    wide = {**small["retention"], "evtp": {**small["retention"]["evtp"], "high": 0.5}}
+    groups = {**analysis["groups"], "small": {**small, "retention": wide}}
+    said = FineGrained().sentences({**analysis, "groups": groups})[1]
+    assert said.endswith("for evtp (95 % interval 10 to 50 %); all other intervals overlap these.")
 
 
 def test_the_plot_is_a_picture(analysis, tmp_path):

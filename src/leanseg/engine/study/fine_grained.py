@@ -87,7 +87,7 @@ class FineGrained(Study):
         save(figure, axes, path, columns=8)
 
     def sentences(self, analysis: Analysis) -> list[str]:
-        """Return for which pruners small targets measurably need more, and who needs fewest on tiny ones."""
+        """Return for which pruners small targets need more by their intervals, and who needs fewest by the means."""
         groups, names = analysis["groups"], analysis["names"]
         found = []
         for group in ("small", "tiny"):
@@ -97,16 +97,23 @@ class FineGrained(Study):
             fewer = [name for name in names if needs[name]["high"] < large[name]["low"]]
             needed = [f"more tokens under {listed(more)}"] if more else []
             needed += [f"fewer under {listed(fewer)}"] if fewer else []
-            said = " and ".join(needed) or "neither more nor fewer tokens under any pruner"
             found.append(
-                f"{group.capitalize()} targets need, by intervals that do not meet those of large ones, {said}."
+                f"By intervals that do not meet, {group} targets need {' and '.join(needed)} than large ones."
+                if needed
+                else f"The intervals of {group} targets and of large ones overlap under every pruner."
             )
             fewest = min(each["keep_ratio"] for each in needs.values())
             best = [name for name in names if needs[name]["keep_ratio"] == fewest]
-            apart = [name for name in names if needs[name]["low"] > min(needs[each]["high"] for each in best)]
-            said = f"On {group} targets {percent(fewest)} of the tokens are enough for {listed(best)}"
-            rest = f"measurably more are needed by {listed(apart)}" if apart else "no pruner needs measurably more"
-            found.append(f"{said}; {rest}.")
+            rest = [name for name in names if name not in best]
+            apart = [name for name in rest if needs[name]["low"] > min(needs[each]["high"] for each in best)]
+            ends = [f"{name} (95 % interval {_ends(needs[name])} %)" for name in best]
+            said = f"On {group} targets {percent(fewest)} of the tokens are enough, by the means, for {listed(ends)}"
+            above = (
+                f"the intervals of {listed(apart)} lie above one of these"
+                if apart
+                else "all other intervals overlap these"
+            )
+            found.append(f"{said}; {above}." if rest else f"{said}.")
         return found
 
 
@@ -140,7 +147,11 @@ def _group(measured: Measured, members: np.ndarray) -> dict[str, Any]:
 
 
 def _needed(point: dict[str, float]) -> str:
-    return f"{percent(point['keep_ratio'])} ({100 * point['low']:g} to {100 * point['high']:g})"
+    return f"{percent(point['keep_ratio'])} ({_ends(point)})"
+
+
+def _ends(point: dict[str, float]) -> str:
+    return f"{100 * point['low']:g} to {100 * point['high']:g}"
 
 
 def _share(quality: dict[str, Any], name: str) -> str:

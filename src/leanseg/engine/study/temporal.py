@@ -30,6 +30,7 @@ KEEP_RATIOS = (0.2, 0.05)
 REDUNDANCIES = ("static", "slow", "fast")
 MEASURES = {"score": "J&F", "mask": "overlap of successive masks", "selection": "overlap of successive selections"}
 _FEWEST = 2
+_TARGET = "target"
 
 
 class Temporal(Study):
@@ -49,7 +50,10 @@ class Temporal(Study):
         return {self.name: setup.request(self.name, scenes=75, data="scenes:clips_test", **asked)}
 
     def analyse(self, records: Records) -> Analysis:
-        """Return means and differences from frame-wise EVTP, for each redundancy, these corrected within one."""
+        """Return means and differences from frame-wise EVTP, for each redundancy, these corrected within one.
+
+        Among those of masks is also that of all tokens from the target's own overlap, paired by clip.
+        """
         measured = Measured.of(records[self.name])
         redundancy = np.array([line["target"]["redundancy"] for line in measured.lines])
         found = {}
@@ -128,10 +132,9 @@ class Temporal(Study):
             said.append(
                 f"{title[0].upper()}{title[1:]}, compared with frame-wise {DEFAULT}: higher: {higher}. Lower: {lower}."
             )
-        above = [
-            name for name, group in analysis["groups"].items() if group["rows"]["all"]["mask"]["low"] > group["target"]
-        ]
-        said.append(f"Masks of all tokens overlap measurably more than the target itself does on: {listed(above)}.")
+        said.append(
+            f"Overlap of successive masks with all tokens minus the target's own on the same clip: {_above(analysis)}."
+        )
         whole = [
             f"`{name}` at {percent(ratio)}"
             for name in analysis["pruners"]
@@ -160,6 +163,17 @@ def _standing(analysis: Analysis, measure: str, sign: int) -> str:
     return "; ".join(f"`{name}` ({listed(places)})" for name, places in where.items()) or "none"
 
 
+def _above(analysis: Analysis) -> str:
+    """Return where the masks of all tokens overlap measurably more than the target itself, where less."""
+    places: dict[str, list[str]] = {"measurably above 0": [], "below": [], "not told apart from it": []}
+    for group, found in analysis["groups"].items():
+        (each,) = (each for each in found["differences"]["mask"] if each["second"] == _TARGET)
+        where = "not told apart from it" if not each["significant"] else "below" if each["mean"] < 0 else None
+        text = f"{group} {each['mean']:+.3f} ({each['low']:+.3f} to {each['high']:+.3f})"
+        places[where or "measurably above 0"].append(text)
+    return "; ".join(f"{where}: {listed(found)}" for where, found in places.items())
+
+
 def _group(measured: Measured, members: Any) -> dict[str, Any]:
     """Return what one group of clips says."""
     lines = [measured.lines[number] for number in members]
@@ -176,12 +190,17 @@ def _group(measured: Measured, members: Any) -> dict[str, Any]:
     for row in pruned:
         kept = [np.mean(line["facts"][row]["kept"]) for line in lines if row in line["facts"]]
         rows[row]["kept"] = round(float(np.mean(kept)), 2)
+    target = np.array([line["target"]["stability"] for line in lines])
+    series["mask"][_TARGET] = target
     pairs = [(row, f"{DEFAULT}@{row.rsplit('@', 1)[1]}") for row in pruned if row.rsplit("@", 1)[0] != DEFAULT]
+    also = {"mask": [("all", _TARGET)]}
     return {
         "n": len(members),
-        "target": round(float(np.mean([line["target"]["stability"] for line in lines])), 4),
+        "target": round(float(target.mean()), 4),
         "rows": rows,
-        "differences": {measure: differences(found, pairs) for measure, found in series.items()},
+        "differences": {
+            measure: differences(found, pairs + also.get(measure, [])) for measure, found in series.items()
+        },
     }
 
 
