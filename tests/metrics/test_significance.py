@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from leanseg.errors import InputError
-from leanseg.metrics import Interval, _resampling, bootstrap_mean, paired_bootstrap, paired_t
+from leanseg.metrics import Interval, _resampling, bootstrap_mean, bootstrap_median, paired_bootstrap, paired_t
 
 
 def sample(seed, size=200, shift=0.0):
@@ -30,6 +30,13 @@ def test_few_values_are_resampled_as_an_exact_enumeration_says():
     interval = bootstrap_mean(values, confidence=0.8, n_resamples=50_000)
     exact = np.quantile(means, [0.1, 0.9], method="inverted_cdf")
     assert [interval.low, interval.high] == pytest.approx(exact.tolist())
+
+
+@pytest.mark.parametrize("values", [[0.0, 1.0, 5.0], [3.0, 0.0, 1.0, 7.0]])
+def test_resampled_medians_are_those_of_an_exact_enumeration(values):
+    medians = [np.median(draw) for draw in product(values, repeat=len(values))]
+    exact = np.quantile(medians, [0.1, 0.9], method="inverted_cdf")
+    assert bootstrap_median(values, confidence=0.8, n_resamples=50_000) == pytest.approx(tuple(exact.tolist()))
 
 
 def test_pairs_cancel_what_they_share():

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from leanseg.metrics.coverage import Coverage, InformationBound, information_bound
     from leanseg.metrics.region import CIoU, GIoU, MIoU, OIoU, PrecisionAt, jaccard
     from leanseg.metrics.repeated import crossed, within_clusters
-    from leanseg.metrics.significance import Interval, bootstrap_mean, paired_bootstrap, paired_t
+    from leanseg.metrics.significance import Interval, bootstrap_mean, bootstrap_median, paired_bootstrap, paired_t
     from leanseg.metrics.tradeoff import Retention, pareto, saturation, smallest_retention
     from leanseg.metrics.video import JF, SequenceStatistics, sequence_statistics
 
@@ -56,6 +56,7 @@ _HOMES = {
     "jaccard": "region",
     "Interval": "significance",
     "bootstrap_mean": "significance",
+    "bootstrap_median": "significance",
     "paired_bootstrap": "significance",
     "paired_t": "significance",
     "Retention": "tradeoff",
@@ -95,6 +96,7 @@ __all__ = [
     "SequenceStatistics",
     "adjusted",
     "bootstrap_mean",
+    "bootstrap_median",
     "boundary",
     "boundary_f",
     "boundary_map",

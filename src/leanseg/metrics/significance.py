@@ -11,6 +11,7 @@ from leanseg.metrics._resampling import (
     check_confidence,
     checked,
     checked_pair,
+    draws,
     ends,
     resampled_means,
     unit_sums,
@@ -51,6 +52,23 @@ def bootstrap_mean(
     means = resampled_means(*unit_sums(sample[:, None], clusters), n_resamples, seed)
     low, high = ends(means[:, 0], confidence)
     return Interval(float(sample.mean()), float(low), float(high))
+
+
+def bootstrap_median(
+    values: npt.ArrayLike, *, n_resamples: int = 10_000, seed: int = 0, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return the ends of the percentile bootstrap interval of the median of `values`.
+
+    >>> bootstrap_median([2.0, 2.0, 2.0])
+    (2.0, 2.0)
+    """
+    sample = np.sort(checked("values", values))
+    middle = [(len(sample) - 1) // 2, len(sample) // 2]
+    # Where so many draws lie at or below a value, it is the one in this place of the sorted resample.
+    reached = (counts.cumsum(axis=1) for counts in draws(len(sample), n_resamples, seed))
+    medians = [sum(sample[(each > place).argmax(axis=1)] for place in middle) / 2.0 for each in reached]
+    low, high = ends(np.concatenate(medians), confidence)
+    return float(low), float(high)
 
 
 def paired_bootstrap(

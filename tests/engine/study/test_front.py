@@ -86,16 +86,36 @@ def test_nothing_is_kept_between_answers_and_one_process_measures(tmp_path: Path
 
 def test_tables_and_sentences_follow_the_points(analysis):
     points, stages = Front().tables(analysis).values()
-    assert "| evtp | 20 % | 140.0 | 70 % (70 to 70) | time and counts |" in points
+    assert "| evtp | 20 % | 140.0 | 70 % (70 to 70) | 70 to 70 | time and counts |" in points
     for row in ("all tokens", "ovp-only", "blind", "uniform", "random"):
         assert f"| {row} |" in points
     assert "| language | 200.00 |" in stages and "select" not in stages
     said = " ".join(Front().sentences(analysis))
-    assert "At 20 % an answer takes 70 % (evtp) to 80 % (uniform) of the time with all tokens." in said
+    assert "At 20 % an answer takes 70 % (evtp, 70 to 70) to 80 % (uniform, 80 to 80) of the time" in said
+    times = "1 in time (evtp@0.2 faster than uniform@0.2)"
+    assert f"Of 1 pairs of these, told apart: {times}, 1 in gIoU (evtp@0.2 better than uniform@0.2)." in said
+    assert (
+        "evtp@0.2, evtp@0.05, ovp-only and blind. Of 6 pairs of these, told apart: 6 in time (evtp@0.05 faster" in said
+    )
     assert "Without any visual token (blind) it takes 30 %." in said
     assert "Slower than all tokens on three quarters of the pictures: random@0.05." in said
     assert "All tokens once more, as the last row, take 101.0 % of those in the first." in said
     assert "evtp is on it at no keep ratio" not in said
+
+
+def test_times_and_qualities_inside_their_noise_are_not_ordered():
+    """Uniform's median time is below evtp's, and its gIoU below, both far less than what differs by picture."""
+    noisy = record()
+    for k, line in enumerate(noisy["samples"]):
+        swing = 1.3 if k % 2 else 0.8
+        line["facts"]["uniform@0.2"]["seconds"]["language"] = 0.1 * 0.7 * swing * (1.0 + 0.01 * k)
+        line["facts"]["evtp@0.2"]["seconds"]["language"] = 0.1 * 0.72 / swing * (1.0 + 0.01 * k)
+        line["counts"]["uniform@0.2"] = [[5900 + 3000 * (1 if k % 3 else -1), 10_000]]
+    found = Front().analyse({"front": noisy})
+    low, high = found["points"]["uniform@0.2"]["interval"]
+    assert low < found["points"]["uniform@0.2"]["relative"]["median"] < high
+    assert "Of 1 pairs of these, told apart: 0 in time, 0 in gIoU." in " ".join(Front().sentences(found))
+    assert len(found["differences"]["time"]) == len(found["differences"]["gIoU"]) == 7 * 6 / 2
 
 
 def test_the_plot_is_a_picture(analysis, tmp_path):

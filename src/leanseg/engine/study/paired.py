@@ -18,14 +18,16 @@ _NOTHING = "nothing"
 _DIGITS = 5
 
 
-def differences(values: Mapping[str, Array], pairs: Sequence[tuple[str, str]]) -> list[Difference]:
+def differences(
+    values: Mapping[str, Array], pairs: Sequence[tuple[str, str]], *, n_resamples: int = 10_000
+) -> list[Difference]:
     """Return first - second of each pair of rows, paired by sample, Holm-corrected over all the pairs together.
 
     p is the larger of the corrected ones of the bootstrap and of Student's t.
     """
     series = {f"{first} - {second}": values[first] - values[second] for first, second in pairs}
     nothing = np.zeros(len(values[pairs[0][0]]))
-    found = compare({_NOTHING: nothing, **series}, against=_NOTHING)
+    found = compare({_NOTHING: nothing, **series}, against=_NOTHING, n_resamples=n_resamples)
     return [
         {
             "first": first,
