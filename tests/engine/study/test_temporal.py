@@ -117,7 +117,10 @@ def test_masks_are_above_the_target_only_if_they_are_clip_by_clip():
     unclear = study.analyse({"temporal": made({name: varied(0.5, 12) for name in names}, lines=lines)})
     group = unclear["groups"]["slow"]
     assert group["rows"]["all"]["mask"]["low"] > group["target"]
-    assert "measurably above 0: none; below: none; not told apart from it: slow +0.025 (" in study.sentences(unclear)[4]
+    assert (
+        "measurably above 0: none; below: none; not told apart from it after correction: slow +0.025 ("
+        in study.sentences(unclear)[4]
+    )
 
 
 def test_a_difference_at_one_ratio_only_is_said_to_be_there(analysis):

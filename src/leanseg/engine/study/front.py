@@ -143,9 +143,10 @@ class Front(Study):
         ]
         if slower:
             found.append(f"Slower than all tokens on three quarters of the pictures: {listed(slower)}.")
+        n_pairs = len(analysis["differences"]["time"])
         found.append(
-            f"Told apart is what stands after Holm's correction over all {len(analysis['differences']['time'])} pairs of "
-            f"rows, on {analysis['n_timed']} pictures for time and {analysis['n']} for gIoU; the rest need not be equal."
+            f"Told apart is what stands after Holm's correction over all {n_pairs} pairs of rows, on "
+            f"{analysis['n_timed']} pictures for time and {analysis['n']} for gIoU; the rest need not be equal."
         )
         front = [name for name, each in points.items() if each["front_time"]]
         shown = listed([label(name) for name in front])

@@ -165,12 +165,12 @@ def _standing(analysis: Analysis, measure: str, sign: int) -> str:
 
 def _above(analysis: Analysis) -> str:
     """Return where the masks of all tokens overlap measurably more than the target itself, where less."""
-    places: dict[str, list[str]] = {"measurably above 0": [], "below": [], "not told apart from it": []}
+    above, below, unclear = "measurably above 0", "below", "not told apart from it after correction"
+    places: dict[str, list[str]] = {above: [], below: [], unclear: []}
     for group, found in analysis["groups"].items():
         (each,) = (each for each in found["differences"]["mask"] if each["second"] == _TARGET)
-        where = "not told apart from it" if not each["significant"] else "below" if each["mean"] < 0 else None
-        text = f"{group} {each['mean']:+.3f} ({each['low']:+.3f} to {each['high']:+.3f})"
-        places[where or "measurably above 0"].append(text)
+        where = unclear if not each["significant"] else above if each["mean"] > 0 else below
+        places[where].append(f"{group} {each['mean']:+.3f} ({each['low']:+.3f} to {each['high']:+.3f})")
     return "; ".join(f"{where}: {listed(found)}" for where, found in places.items())
 
 
