@@ -71,7 +71,7 @@ def test_an_interruption_says_that_nothing_was_written(run, monkeypatch):
 
     monkeypatch.setattr(pruners, "describe", interrupted)
     outcome = run("pruners")
-    assert (outcome.code, outcome.err) == (130, "interrupted; nothing was written\n")
+    assert (outcome.code, outcome.err) == (130, "interrupted; what resumes goes on with the same command\n")
 
 
 def test_listing_the_commands_imports_none_of_them():

@@ -312,3 +312,10 @@ def test_vltp_is_asked_for_its_own_choice_and_for_others_at_every_stage(tmp_path
     assert made["options"] == {} and "site" not in made["protocol"]
     with pytest.raises(DataError, match=r"site is 'after_projector', and '.*' is a VLTP, without it; omit it"):
         plan(replace(request, site="after_projector"))
+
+
+def test_a_run_that_could_not_begin_is_no_obstacle(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    evaluate(squares(subject={"model": "misspelt"}, indices=()), path)
+    assert len(path.read_text().splitlines()) == 1
+    assert len(evaluate(squares(), path)) == 4

@@ -107,7 +107,6 @@ def test_words_of_a_stranger_stay_words(record: dict[str, Any]) -> None:
         ({"samples": [line(0)]}, {"cases": False}, r"the record cannot be read \(KeyError: 'counts'\)"),
         ({"rows": [{"name": "all", "evil": 1}]}, {"cases": False}, r"the record cannot be read \(TypeError: .*'evil'"),
         ({"scoring": {}}, {"cases": False}, r"the record cannot be read \(KeyError: 'name'\)"),
-        ({"summary": []}, {"cases": False}, r"the record cannot be read \(IndexError: .*\)"),
     ],
 )
 def test_what_cannot_be_reported_is_said(

@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (OSError, MemoryError) as error:
         _fail(error, code=1)
     if code == _INTERRUPTED:
-        print("interrupted; nothing was written", file=sys.stderr)
+        print("interrupted; what resumes goes on with the same command", file=sys.stderr)
     sys.exit(code or 0)
 
 

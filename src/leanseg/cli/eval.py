@@ -189,7 +189,9 @@ def _show(record: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json({key: value for key, value in record.items() if key != "samples"})
     else:
-        results().print(f"{record['data']}, {record['n_samples']} samples", markup=False)
+        is_giou = record["summary"][0]["measure"] == "giou"
+        cells = "gIoU ± half of its 95 % interval / cIoU" if is_giou else "J&F ± half of its 95 % interval / J / F"
+        results().print(f"{record['data']}, {record['n_samples']} samples; cells: {cells}", markup=False)
         results().print(retention_table(record), markup=False)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 EPILOG = "Examples: leanseg train instructseg --preset nano --stage pixel --out runs/pixel --processes 2, or leanseg "
-EPILOG += "train vltp --stage prune --init vltp-nano --at 4:0.2 --at 6:0.2 --out runs/prune20"
+EPILOG += "train vltp --stage prune --init runs/vltp-nano/model --at 4:0.2 --at 6:0.2 --out runs/prune20"
 
 
 def train(

@@ -56,7 +56,9 @@ def open_dataset(name: str, root: Path | str | None = None, **options: Any) -> D
             f"data set {name!r} names no split; expected one of {', '.join(kind.splits)}; add it: {name}:..."
         )
     if root is None:
-        raise DataError(f"data set {name!r} is read from files; expected the folder that holds them; give a root")
+        raise DataError(
+            f"data set {name!r} is read from files; expected the folder that holds them; give a root (--root)"
+        )
     for option in ("links", "check"):
         value = options.get(option, True)
         if not isinstance(value, bool):  # a word as "false" would be true

@@ -102,11 +102,11 @@ def read_record(path: Path, kind: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DataError(
-            f"no record at {path}; expected a {kind} record; make it with the command in its documentation"
-        ) from error
+        raise DataError(f"no record at {path}; expected a record of kind {kind!r}; give the path of one") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no JSON record ({error}); expected a {kind} record; make it again") from error
+        raise DataError(
+            f"{path} is no JSON record ({error}); expected one of kind {kind!r}, or a name that is free"
+        ) from error
     if not isinstance(content, dict) or content.get("kind") != kind:
         found = content.get("kind") if isinstance(content, dict) else type(content).__name__
         raise DataError(f"{path} holds {found!r}; expected a record of kind {kind!r}")

@@ -205,4 +205,4 @@ def _resolve(name_or_path: str | Path, weights: str | Path | None) -> str | Path
         raise InputError(f"no such model folder: {name}; expected one with config.json and safetensors files")
     if is_hub_id(name):
         return name
-    raise InputError(unknown_name("model", name, (*FAMILIES, *shipped_models(), DEFAULT_MODEL)))
+    raise InputError(unknown_name("model", name, (*FAMILIES, *shipped_models())))

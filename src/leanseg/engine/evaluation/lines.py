@@ -38,7 +38,8 @@ class Lines:
         if not path.exists():
             return {}
         header, *texts = path.read_text(encoding="utf-8").splitlines() or [""]
-        if header != self._header:
+        # A header alone is what a run left that could not begin.
+        if header != self._header and texts:
             raise DataError(
                 f"{path} holds lines of another evaluation (other pruners, data, options or weights); "
                 "give another --out, or remove the file"

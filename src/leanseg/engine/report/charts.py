@@ -31,8 +31,8 @@ def retention_chart(summary: list[dict[str, Any]], label: str) -> str:
         axes.fill_between(ratios, [row["low"] for row in mine], [row["high"] for row in mine], alpha=0.07)
     for row in summary:
         if row["name"] in _LINES:
-            label = UNPRUNED_LABELS[row["name"]]
-            axes.axhline(row["score"], color="0.35", linestyle=_LINES[row["name"]], linewidth=1.2, label=label)
+            said = UNPRUNED_LABELS[row["name"]]
+            axes.axhline(row["score"], color="0.35", linestyle=_LINES[row["name"]], linewidth=1.2, label=said)
     axes.set(xlabel="tokens kept, %", ylabel=label)
     axes.grid(alpha=0.25)
     figure.legend(loc="outside lower center", ncols=5, fontsize=8, frameon=False)

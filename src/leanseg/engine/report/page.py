@@ -147,10 +147,12 @@ def _results(record: dict[str, Any]) -> Section:
     cells = (
         "gIoU ± half of its 95 % interval / cIoU" if measure == "giou" else "J&F ± half of its 95 % interval / J / F"
     )
-    text = (
-        f"{len(record['samples'])} samples. Cells: {cells}; the interval is the bootstrap's over samples. ovp-only: "
-        "the key frame's tokens do not enter the language model; blind: no visual token does."
+    unpruned = (
+        "ovp-only: the key frame's tokens do not enter the language model; blind: no visual token does."
+        if any(row["name"] == "ovp_only" for row in record["rows"])
+        else "blind: the language model does not see the picture, the image encoder does."
     )
+    text = f"{len(record['samples'])} samples. Cells: {cells}; the interval is the bootstrap's over samples. {unpruned}"
     return Section("Results", text, [markdown_cells(retention_table(record))])
 
 

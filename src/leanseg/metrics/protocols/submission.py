@@ -32,7 +32,7 @@ def submission_files(root: Path, *, valid_videos: int | None = VALID_VIDEOS) -> 
     if valid_videos is not None and len(videos) != valid_videos:
         raise DataError(
             f"{len(valid)} videos in {metas['valid']} less those in {metas['test']} are {len(videos)}; expected "
-            f"{valid_videos}; get both files again, or say how many with valid_videos"
+            f"{valid_videos}; get both files again, or say how many with valid_videos (--protocol valid_videos=N)"
         )
     return {
         (name, expression): list(video["frames"])
