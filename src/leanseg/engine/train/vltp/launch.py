@@ -243,8 +243,8 @@ def _worker(rank: int, job: VLTPJob, rendezvous: str, prepare: Callable[[], None
     if prepare is not None:
         prepare()
     request = job.request
-    torch.set_num_threads(request.threads)
     accelerator = _accelerator(request, rank, rendezvous)
+    torch.set_num_threads(request.threads)  # behind accelerate, which sets a number of its own
     with accelerator.main_process_first():
         tokenizer = _tokenizer(job)
     model, heads = new_model(job, tokenizer)
