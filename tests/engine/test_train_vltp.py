@@ -28,7 +28,8 @@ from leanseg.engine.train.vltp.pool import make_pool
 from leanseg.engine.train.vltp.stages import PRUNING
 from leanseg.engine.train.vltp.trainer import trainable
 from leanseg.engine.train.vltp.validation import answers, giou
-from leanseg.models.vltp.conversation import conversation
+from leanseg.engine.train.vltp.vocabulary import build_guide_tokenizer
+from leanseg.models.vltp.conversation import TEMPLATES, conversation
 from leanseg.models.vltp.losses import patch_labels
 from leanseg.models.vltp.presets import VLTP_PRESETS
 
@@ -134,6 +135,27 @@ def test_words_teach_what_seg_names_and_leave_the_items_table_alone() -> None:
     names = moved(taught, losses)
     assert names and all(name.startswith(("mllm.model.language_model", "mllm.lm_head", "seg_proj")) for name in names)
     assert taught.auxiliary.items.weight.grad is None and taught.auxiliary.asked[1].weight.grad is not None
+
+
+@pytest.mark.parametrize("name", ["words", "guide"])
+def test_training_speaks_in_the_configurations_template(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = []
+    monkeypatch.setattr(
+        "leanseg.engine.train.vltp.learner.conversation",
+        lambda *given, **named: heard.append(named["template"]) or conversation(*given, **named),
+    )
+    taught = learner(stage(name), guide=replace(TINY.guide, template="llava_llama_2"))
+    assert bool(torch.isfinite(total(taught(make_batch(pictures(), TINY), generator()))))
+    assert heard and set(heard) == {TEMPLATES["llava_llama_2"]}
+
+
+def test_what_every_conversation_says_alike_is_one_token_each() -> None:
+    for name, said in TEMPLATES.items():
+        learnt = build_guide_tokenizer(["every cat"], vocabulary=300, template=name)
+        asked = conversation(learnt, "every cat", image_tokens=0, answer=None, template=said).ids.tolist()
+        assert {len(learnt.encode(text)) for text in (said.before, said.asked)} == {1}
+        assert [*learnt.encode(said.before), *learnt.encode("<im_start><im_end>")] == asked[1:4]
+        assert asked[-1:] == learnt.encode(said.asked)
 
 
 def test_packed_conversations_say_what_each_says_alone() -> None:

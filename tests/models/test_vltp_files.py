@@ -138,6 +138,7 @@ def _with(folder: Path, **changes: Any) -> None:
         ({"guide__language__max_position_embeddings": 10}, "a picture has 16 tokens and the language model 10"),
         ({"guide__projector": "linaer"}, "unknown projector 'linaer'; did you mean 'linear'"),
         ({"guide__template": "llava_v0"}, "unknown template 'llava_v0'; did you mean 'llava_v1'"),
+        ({"guide__template": 2}, "template in guide is 2; expected str such as 'llava_v1'"),
         ({"stages": [[9, 0.5]]}, r"stages lie after blocks \[9\]"),
         ({"stages": [[3, 0.5], [1, 0.5]]}, r"expected rising numbers in 0..3"),
         ({"stages": [[1, 0.0]]}, "keep_ratio"),

@@ -18,7 +18,7 @@ from leanseg.models.vltp.conversation import (
     ANSWER,
     IGNORED,
     IMAGE_ID,
-    SYSTEM,
+    TEMPLATES,
     TRAIN_ANSWERS,
     TRAIN_QUESTIONS,
     conversation,
@@ -34,34 +34,61 @@ def _pixels(batch: int = 1, seed: int = 3) -> Tensor:
     return torch.randn((batch, 3, 30, 30), generator=torch.Generator().manual_seed(seed))
 
 
-def _ids(answer: str | None = ANSWER, instruction: str = INSTRUCTION) -> Tensor:
-    return conversation(tiny_tokenizer(), instruction, image_tokens=N_IMAGE, answer=answer).ids
+# What stands before the picture, between the question and the answer, and behind the answer.
+SAID = {
+    "llava_v1": (
+        "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, "
+        "detailed, and polite answers to the human's questions. USER: ",
+        " ASSISTANT:",
+        "</s>",
+    ),
+    "llava_llama_2": (
+        "[INST] <<SYS>>\nYou are a helpful language and vision assistant. You are able to understand the visual "
+        "content that the user provides, and assist the user with a variety of tasks using natural language.\n"
+        "<</SYS>>\n\n",
+        " [/INST]",
+        " </s>",
+    ),
+}
+
+
+def _ids(answer: str | None = ANSWER, instruction: str = INSTRUCTION, template: str = "llava_v1") -> Tensor:
+    said = TEMPLATES[template]
+    return conversation(tiny_tokenizer(), instruction, image_tokens=N_IMAGE, answer=answer, template=said).ids
+
+
+def _asking(template: str) -> VLTP:
+    return tiny_vltp(guide=replace(tiny_vltp_config().guide, template=template))
 
 
 def _text(ids: list[int]) -> str:
     return tiny_tokenizer().backend.decode(ids, skip_special_tokens=False)
 
 
-def test_the_conversation_is_lisas():
-    tokenizer = tiny_tokenizer()
-    ids = _ids().tolist()
-    assert ids[0] == tokenizer.start_id and ids[-1] == tokenizer.end_id
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_the_conversation_is_lisas(template: str):
+    tokenizer, (before, asked, end) = tiny_tokenizer(), SAID[template]
+    ids = _ids(template=template).tolist()
+    assert ids[0] == tokenizer.start_id and ids[-1] == tokenizer.end_id and ids.count(tokenizer.start_id) == 1
     first = ids.index(IMAGE_ID)
     assert ids[first : first + N_IMAGE] == [IMAGE_ID] * N_IMAGE and ids.count(IMAGE_ID) == N_IMAGE
-    assert _text(ids[1:first]) == f"{SYSTEM} USER: <im_start>"
-    behind = f"<im_end>\n {INSTRUCTION} Please output segmentation mask. ASSISTANT:"
-    assert _text(ids[first + N_IMAGE :]) == f"{behind} [SEG].</s>"
-    assert _text(_ids(answer=None)[first + N_IMAGE :].tolist()) == behind
+    assert _text(ids[1:first]) == f"{before}<im_start>"
+    behind = f"<im_end>\n {INSTRUCTION} Please output segmentation mask.{asked}"
+    assert _text(ids[first + N_IMAGE :]) == f"{behind} [SEG].{end}"
+    assert _text(_ids(answer=None, template=template)[first + N_IMAGE :].tolist()) == behind
     assert torch.equal(_ids(instruction="  the red cup "), _ids())
 
 
 @pytest.mark.parametrize("answer", TRAIN_ANSWERS)
 @pytest.mark.parametrize("question", TRAIN_QUESTIONS)
-def test_labels_are_the_answer_and_its_end(question: str, answer: str):
-    tokenizer = tiny_tokenizer()
-    asked = conversation(tokenizer, INSTRUCTION, image_tokens=N_IMAGE, answer=answer, question=question)
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_labels_are_the_answer_and_its_end(template: str, question: str, answer: str):
+    said = TEMPLATES[template]
+    asked = conversation(
+        tiny_tokenizer(), INSTRUCTION, image_tokens=N_IMAGE, answer=answer, question=question, template=said
+    )
     wanted = asked.labels[asked.labels != IGNORED]
-    assert _text(wanted.tolist()).strip() == f"{answer}</s>"
+    assert _text(wanted.tolist()).strip() == f"{answer}{SAID[template][2]}"
     assert torch.equal(asked.ids[-len(wanted) :], wanted)
 
 
@@ -138,6 +165,19 @@ def test_guidance_is_the_projected_state_before_seg(projector: str):
     own = model.seg_projector(hidden[places])
     assert (found.states - own).abs().max() > 1e-3
     assert isinstance(model.mllm.model.multi_modal_projector, nn.Linear) == (projector == "linear")
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_the_guide_is_asked_in_its_configurations_template(template: str, monkeypatch: pytest.MonkeyPatch):
+    model, heard = _asking(template), []
+    embedded = mllm.embedded
+    monkeypatch.setattr(mllm, "embedded", lambda *given: heard.append(given[1]) or embedded(*given))
+    model.guidance(_pixels(), [INSTRUCTION])
+    model.guidance(_pixels(), [INSTRUCTION], generate=True)
+    taught, free = heard
+    assert torch.equal(taught[0], _ids(template=template))
+    assert torch.equal(free[0], _ids(answer=None, template=template))
 
 
 @torch.inference_mode()

@@ -149,6 +149,27 @@ def test_sizes_come_from_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         load_lisa(checkpoint, clip=clip)
 
 
+def _released_with(root: Path, **changes: Any) -> tuple[Path, Path]:
+    checkpoint, clip = _folders(root)
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps({**config, **changes}))
+    return checkpoint, clip
+
+
+def test_the_conversations_template_is_lisas_conv_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import leanseg.models.sam.weights as sam_weights
+
+    monkeypatch.setattr(sam_weights, "SIZES", {"t": _model().config.sam})
+    checkpoint, clip = _released_with(tmp_path, conv_type="llava_llama_2")
+    model = load_lisa(checkpoint, clip=clip)
+    assert model.config.guide.template == "llava_llama_2"
+    model.save_pretrained(tmp_path / "saved")
+    assert VLTP.from_pretrained(tmp_path / "saved").config.guide.template == "llava_llama_2"
+    _released_with(tmp_path, conv_type="llava_llama2")
+    with pytest.raises(WeightsError, match="unknown template 'llava_llama2'; did you mean 'llava_llama_2'"):
+        load_lisa(checkpoint, clip=clip)
+
+
 def test_two_linear_layers_are_told_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     import leanseg.models.sam.weights as sam_weights
 
@@ -216,8 +237,6 @@ def test_sizes_beyond_the_files_are_refused(tmp_path: Path, monkeypatch: pytest.
     import leanseg.models.sam.weights as sam_weights
 
     monkeypatch.setattr(sam_weights, "SIZES", {"t": _model().config.sam})
-    checkpoint, clip = _folders(tmp_path)
-    config = json.loads((checkpoint / "config.json").read_text())
-    (checkpoint / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 10**9}))
+    checkpoint, clip = _released_with(tmp_path, num_hidden_layers=10**9)
     with pytest.raises(WeightsError, match="asks for 1000000000 layers"):
         load_lisa(checkpoint, clip=clip)

@@ -11,17 +11,18 @@ import torch
 from numpy.typing import NDArray
 
 from leanseg.models.vltp.config import VLTPConfig
-from leanseg.models.vltp.conversation import BEFORE, QUESTION, TRAIN_ANSWERS
+from leanseg.models.vltp.conversation import QUESTION, TEMPLATES, TRAIN_ANSWERS
 from leanseg.models.vltp.model import VLTP
 from leanseg.models.vltp.presets import VLTP_PRESETS
-from leanseg.models.vltp.tokenizer import GuideTokenizer, train_guide_tokenizer
+from leanseg.models.vltp.tokenizer import IMAGE_START, GuideTokenizer, train_guide_tokenizer
 
 INSTRUCTION = "the red cup"
 
 
 @cache
 def tiny_tokenizer() -> GuideTokenizer:
-    texts = [BEFORE, QUESTION.format("the red cup left of the dog"), " ASSISTANT: ", *TRAIN_ANSWERS]
+    before = TEMPLATES["llava_v1"].before + IMAGE_START
+    texts = [before, QUESTION.format("the red cup left of the dog"), " ASSISTANT: ", *TRAIN_ANSWERS]
     return train_guide_tokenizer(texts, vocab_size=340)
 
 

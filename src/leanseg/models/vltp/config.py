@@ -11,12 +11,12 @@ from leanseg.errors import LeansegError, WeightsError, unknown_name
 from leanseg.models.config_reading import mapping, read_part
 from leanseg.models.sam.config import LARGEST_IMAGE, SamConfig
 from leanseg.models.vltp.active import POLICIES
+from leanseg.models.vltp.conversation import TEMPLATES
 from leanseg.models.vltp.encoders import ENCODERS
 from leanseg.models.vltp.staged_encoder import SEVERAL
 
 MODEL_TYPE = "vltp"
 PROJECTORS = ("linear", "mlp")
-TEMPLATES = ("llava_v1",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,10 @@ class LlamaConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GuideConfig:
-    """The LLaVA that says what to segment. `projector`: one linear layer (LISA), or LLaVA 1.5's two ("mlp")."""
+    """The LLaVA that says what to segment. `projector`: one linear layer (LISA), or LLaVA 1.5's two ("mlp").
+
+    `template`: the form of its conversations, that of LLaVA on Vicuna or on LLaMA 2 (`llava_llama_2`).
+    """
 
     vision: ClipConfig = field(default_factory=ClipConfig)
     language: LlamaConfig = field(default_factory=LlamaConfig)

@@ -15,9 +15,13 @@ from leanseg.models.vltp.tokenizer import END, IMAGE_END, IMAGE_START, GuideToke
 
 IMAGE_ID = -200  # stands for one image token among the ids
 IGNORED = -100  # a label that asks for nothing
-SYSTEM = (
+CHAT = (
     "A chat between a curious human and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the human's questions."
+)
+LLAMA_2_CHAT = (
+    "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
+    "provides, and assist the user with a variety of tasks using natural language."
 )
 QUESTION = " {} Please output segmentation mask."
 ANSWER = "[SEG]."
@@ -29,7 +33,24 @@ TRAIN_ANSWERS = (
     "Sure, the segmentation result is [SEG].",
     "[SEG].",
 )
-BEFORE = f"{SYSTEM} USER: {IMAGE_START}"
+
+
+class Template(NamedTuple):
+    """What stands before a picture's marks, between a question and its answer, and behind that.
+
+    The start mark is no part of it: it is put first as an id, once.
+    """
+
+    before: str
+    asked: str
+    end: str
+
+
+# The separators are LLaVA's (arXiv:2304.08485), as coded: LLaMA 2's answers have a blank before the end mark.
+TEMPLATES = {
+    "llava_v1": Template(f"{CHAT} USER: ", " ASSISTANT:", END),
+    "llava_llama_2": Template(f"[INST] <<SYS>>\n{LLAMA_2_CHAT}\n<</SYS>>\n\n", " [/INST]", f" {END}"),
+}
 
 
 class Conversation(NamedTuple):
@@ -46,21 +67,22 @@ def conversation(
     image_tokens: int,
     answer: str | None = ANSWER,
     question: str = QUESTION,
+    template: Template = TEMPLATES["llava_v1"],
 ) -> Conversation:
-    r"""Return one picture's conversation: `{system} USER: {picture}\n{question} ASSISTANT: {answer}</s>`.
+    r"""Return one picture's conversation: `{before}{picture}\n{question}{asked} {answer}{end}` of a template.
 
     The answer is given beforehand (teacher forcing, as in LISA's evaluation); with `answer=None` it is left to be
     generated. The texts before and behind the picture are encoded each by itself. `image_tokens` 0 = no picture.
     """
     check_instruction(instruction)
-    asked = f"{IMAGE_END}\n{question.format(instruction.strip())} ASSISTANT:"
+    asked = f"{IMAGE_END}\n{question.format(instruction.strip())}{template.asked}"
     behind = tokenizer.encode(asked)
     start = len(behind)
     if answer is not None:
-        whole = tokenizer.encode(f"{asked} {answer}{END}")
+        whole = tokenizer.encode(f"{asked} {answer}{template.end}")
         start = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(whole, behind, strict=False)))
         behind = whole
-    before = [tokenizer.start_id, *tokenizer.encode(BEFORE), *[IMAGE_ID] * image_tokens]
+    before = [tokenizer.start_id, *tokenizer.encode(template.before + IMAGE_START), *[IMAGE_ID] * image_tokens]
     ids = torch.tensor(before + behind)
     labels = ids.clone()
     labels[: len(before) + start] = IGNORED

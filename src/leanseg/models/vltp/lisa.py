@@ -67,8 +67,9 @@ def load_lisa(
     """Load a LISA checkpoint's folder (config.json, tokenizer.json, weights) with its CLIP's folder.
 
     `sam`: a file of plain SAM, for what the checkpoint lacks of it. `config`: None = the sizes that the files state,
-    and no stages. The prune decoder, which nobody has released, is drawn from a seed of its own; `save_pretrained`
-    makes a folder of the result.
+    no stages, and the conversations' template that config.json names as LISA's option `conv_type`, else `llava_v1`.
+    The prune decoder, which nobody has released, is drawn from a seed of its own; `save_pretrained` makes a folder of
+    the result.
     """
     compute, target = compute_dtype(dtype), resolve_device(device)
     folder, tower = Path(checkpoint), Path(clip)
@@ -106,11 +107,13 @@ def _sizes(folder: Path, tower: Path, sources: Mapping[str, Source]) -> VLTPConf
     language.setdefault("num_key_value_heads", language.get("num_attention_heads", LlamaConfig.num_key_value_heads))
     rows = _shape(sources, EMBEDDING)
     language["vocab_size"] = rows[0] if rows else LlamaConfig.vocab_size
-    guide = GuideConfig(
-        vision=read_part(ClipConfig, vision, f"{tower.name}/config.json"),
-        language=read_part(LlamaConfig, language, f"{folder.name}/config.json"),
-        projector="mlp" if f"{PROJECTOR}linear_1.weight" in sources else "linear",
-    )
+    parts = {
+        "vision": read_part(ClipConfig, vision, f"{tower.name}/config.json"),
+        "language": read_part(LlamaConfig, language, f"{folder.name}/config.json"),
+        "projector": "mlp" if f"{PROJECTOR}linear_1.weight" in sources else "linear",
+        "template": given.get("conv_type", GuideConfig.template),
+    }
+    guide = read_part(GuideConfig, parts, f"{folder.name}/config.json")
     shapes = {name.removeprefix("sam."): _shape(sources, name) for name in sources if name.startswith("sam.")}
     if "image_encoder.pos_embed" not in shapes:
         raise WeightsError(

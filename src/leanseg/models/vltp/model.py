@@ -14,7 +14,15 @@ from leanseg.models.output import Segmentation
 from leanseg.models.sam.model import Sam
 from leanseg.models.vltp import mllm
 from leanseg.models.vltp.config import VLTPConfig
-from leanseg.models.vltp.conversation import ANSWER, IGNORED, Conversation, check_length, conversation, padded
+from leanseg.models.vltp.conversation import (
+    ANSWER,
+    IGNORED,
+    TEMPLATES,
+    Conversation,
+    check_length,
+    conversation,
+    padded,
+)
 from leanseg.models.vltp.encoders import (
     PrunedEncoder,
     encoder_method,
@@ -108,7 +116,11 @@ class VLTP(nn.Module):
     ) -> SegStates:
         """Return `guidance` for pictures that were looked at; `answer=None` = the guide answers freely."""
         tokenizer, n_tokens = self._tokenizer(), features.shape[1]
-        asked = [conversation(tokenizer, each, image_tokens=n_tokens, answer=answer) for each in instructions]
+        template = TEMPLATES[self.config.guide.template]
+        asked = [
+            conversation(tokenizer, each, image_tokens=n_tokens, answer=answer, template=template)
+            for each in instructions
+        ]
         if answer is not None:
             hidden, ids = self.read(features, asked)
             found = seg_states(hidden, ids, seg_id=tokenizer.seg_id, image_tokens=1)

@@ -219,7 +219,7 @@ def _tokenizer(job: VLTPJob) -> GuideTokenizer:
     source, out = job.tokenizer, job.request.out
     if source is None and not (out / TOKENIZER_FILE).exists():
         out.mkdir(parents=True, exist_ok=True)
-        made = scene_tokenizer()
+        made = scene_tokenizer(job.config.guide.template)
         made.save(out)
         return made
     return load_guide_tokenizer(source or out)

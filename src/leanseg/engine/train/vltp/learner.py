@@ -16,7 +16,15 @@ from leanseg.engine.train.vltp.pictures import Batch, Prompts, draw_prompts
 from leanseg.engine.train.vltp.pool import PooledBatch
 from leanseg.engine.train.vltp.stages import VLTPStage
 from leanseg.models.sam.pictures import full_masks
-from leanseg.models.vltp.conversation import IGNORED, TRAIN_ANSWERS, TRAIN_QUESTIONS, Conversation, conversation, padded
+from leanseg.models.vltp.conversation import (
+    IGNORED,
+    TEMPLATES,
+    TRAIN_ANSWERS,
+    TRAIN_QUESTIONS,
+    Conversation,
+    conversation,
+    padded,
+)
 from leanseg.models.vltp.encoders import encoder_method
 from leanseg.models.vltp.guide import seg_states
 from leanseg.models.vltp.losses import LossWeights, mask_losses, patch_coverage, patch_labels
@@ -88,7 +96,7 @@ def word_losses(learner: Learner, batch: Batch, generator: torch.Generator) -> d
     Only for pictures of which it is known what is on them.
     """
     model, tokenizer = learner.model, _tokenizer(learner.model)
-    said = [_conversation(tokenizer, text, 0, generator) for picture in batch.pictures for text in picture.texts]
+    said = [_conversation(model, text, 0, generator) for picture in batch.pictures for text in picture.texts]
     hidden, ids = model.read(batch.sam.new_zeros(1, 0, model.config.guide.language.hidden_size), said)
     labels = padded([each.labels for each in said], IGNORED).to(hidden.device)
     states = seg_states(hidden, ids, seg_id=tokenizer.seg_id, image_tokens=1).states
@@ -128,7 +136,7 @@ def guide_losses(learner: Learner, batch: Batch, generator: torch.Generator) -> 
     features = model.look(batch.clip)
     tokenizer = _tokenizer(model)
     said = [
-        [_conversation(tokenizer, text, features.shape[1], generator) for text in picture.texts]
+        [_conversation(model, text, features.shape[1], generator) for text in picture.texts]
         for picture in batch.pictures
     ]
     owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
@@ -144,12 +152,15 @@ def guide_losses(learner: Learner, batch: Batch, generator: torch.Generator) -> 
     return losses
 
 
-def _conversation(tokenizer: GuideTokenizer, text: str, image_tokens: int, generator: torch.Generator) -> Conversation:
+def _conversation(model: VLTP, text: str, image_tokens: int, generator: torch.Generator) -> Conversation:
     """Return a conversation with one of the questions and answers of training."""
     question, answer = (
         known[int(torch.randint(len(known), (1,), generator=generator))] for known in (TRAIN_QUESTIONS, TRAIN_ANSWERS)
     )
-    return conversation(tokenizer, text, image_tokens=image_tokens, answer=answer, question=question)
+    template = TEMPLATES[model.config.guide.template]
+    return conversation(
+        _tokenizer(model), text, image_tokens=image_tokens, answer=answer, question=question, template=template
+    )
 
 
 def _guidance_losses(learner: Learner, batch: Batch, guidance: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
