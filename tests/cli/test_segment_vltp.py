@@ -12,6 +12,7 @@ from tests.models.vltp_fixtures import picture as pixels
 from tests.models.vltp_fixtures import tiny_vltp
 
 import leanseg
+from leanseg.engine.images import write_mask_png
 from leanseg.engine.segmenter import Segmenter, family_of
 from leanseg.errors import LeansegError
 
@@ -128,6 +129,63 @@ def test_keeping_everything_draws_no_token(run, folder, picture, tmp_path):
 def test_unusable_requests_are_one_line_and_leave_nothing(run, folder, picture, tmp_path, arguments, said):
     before = sorted(tmp_path.iterdir())
     outcome = run("segment", picture, ASKED, "--model", folder, *arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert said in outcome.err and outcome.err.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    """A mask of the picture of 40 x 60 pixels in two corners."""
+    mask = np.zeros((40, 60), dtype=bool)
+    mask[:9, :5] = mask[-3:, -3:] = True
+    return write_mask_png(tmp_path / "truth.png", mask)
+
+
+def test_the_tokens_of_a_true_mask_are_outlined_on_every_panel(run, folder, picture, truth, tmp_path):
+    for name, given in (("with", ["--truth", truth]), ("without", [])):
+        outcome = run("segment", picture, ASKED, "--model", folder, "--out", tmp_path / name, *given)
+        assert outcome.code == 0, outcome.err
+    plain, outlined = (np.asarray(Image.open(tmp_path / name / "1/overlay.png")) for name in ("without", "with"))
+    # 600 pixels in 7 cells of 85.7 each: the first column's upper two, and the last of the rows that the picture fills.
+    assert outlined.shape == plain.shape
+    changed = (outlined != plain).any(axis=2)
+    assert np.isin(outlined[changed], (0, 255)).all()
+    for panel in (changed[:, :600], changed[:, -600:]):
+        assert panel[40, 84] and panel[170, 40] and not panel[85, 40] and not panel[40, 90]
+        assert panel[380, 515] and not panel[:, 90:510].any() and not panel[175:340].any()
+
+
+def test_each_instruction_has_its_own_true_mask(run, folder, picture, truth, tmp_path):
+    empty = write_mask_png(tmp_path / "empty.png", np.zeros((40, 60), dtype=bool))
+    asked = ("segment", picture, ASKED, "a dog", "--model", folder)
+    assert run(*asked, "--out", tmp_path / "with", "--truth", empty, "--truth", truth).code == 0
+    assert run(*asked, "--out", tmp_path / "without").code == 0
+    same = [
+        np.array_equal(*(np.asarray(Image.open(tmp_path / name / file)) for name in ("with", "without")))
+        for file in ("1/overlay.png", "2/overlay.png")
+    ]
+    assert same == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"truth": "nowhere.png"}, "no such file: nowhere.png"),
+        ({"truth": "small.png"}, "the mask small.png has 30 x 30 pixels, the picture 40 x 60; expected the same"),
+        ({"truth": "picture.png"}, "picture.png is no mask: it holds several colours; expected one"),
+        ({"source": "clip.mp4"}, "--truth is the mask of a picture, and the source is a clip; give one frame"),
+        ({"asked": ("a dog", "a cup")}, "--truth is given 1 times for 2 instructions; expected a mask for each"),
+        ({"model": "instructseg-nano"}, "panels of stages, and instructseg-nano has none; give a VLTP model with"),
+        ({"model": "stageless"}, "panels of stages, and stageless has none; give a VLTP model with stages, such as"),
+    ],
+)
+def test_true_masks_that_cannot_be_shown_are_one_line(run, folder, picture, clip, truth, tmp_path, changes, said):
+    write_mask_png(tmp_path / "small.png", np.ones((30, 30), dtype=bool))
+    tiny_vltp(stages=()).save_pretrained(tmp_path / "stageless")
+    given = {"source": picture, "asked": (ASKED,), "model": folder, "truth": truth, **changes}
+    before = sorted(tmp_path.iterdir())
+    outcome = run("segment", given["source"], *given["asked"], "--model", given["model"], "--truth", given["truth"])
     assert (outcome.code, outcome.out) == (2, "")
     assert said in outcome.err and outcome.err.count("\n") == 1
     assert sorted(tmp_path.iterdir()) == before

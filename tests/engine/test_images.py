@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from leanseg.engine.images import read_image, replacing, write_mask_png
+from leanseg.engine.images import read_image, read_mask, replacing, write_mask_png
 from leanseg.errors import InputError
 
 
@@ -118,6 +118,20 @@ def test_masks_come_back_as_written(tmp_path, rng):
     write_mask_png(tmp_path / "deep" / "mask.png", mask)
     stored = Image.open(tmp_path / "deep" / "mask.png")
     assert stored.mode == "L" and np.array_equal(np.array(stored), mask.astype(np.uint8) * 255)
+
+
+def test_masks_are_read_from_one_colour_on_black(tmp_path, rng):
+    mask = rng.random((5, 7)) < 0.5
+    write_mask_png(tmp_path / "grey.png", mask)
+    Image.fromarray(mask.astype(np.uint8)).save(tmp_path / "ones.png")
+    Image.fromarray((mask[:, :, None] * [0, 90, 200]).astype(np.uint8)).save(tmp_path / "blue.png")
+    for name in ("grey.png", "ones.png", "blue.png"):
+        assert np.array_equal(read_mask(tmp_path / name), mask)
+    for whole in (np.zeros_like(mask), np.ones_like(mask)):
+        assert np.array_equal(read_mask(write_mask_png(tmp_path / "whole.png", whole)), whole)
+    Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8)).save(tmp_path / "numbers.png")
+    with pytest.raises(InputError, match=r"numbers\.png is no mask: it holds several colours; expected one"):
+        read_mask(tmp_path / "numbers.png")
 
 
 def test_masks_of_a_wrong_kind_are_refused(tmp_path):

@@ -135,4 +135,5 @@ def test_stages_are_panels_in_a_row_and_labels_are_outlined():
     changed = (labelled != np.asarray(overlay(image, mask, [10], layout))).any(axis=2)
     # Cells of 16 pixels at the upper left corner, outlined where they end inside the picture.
     assert changed[31, 5] and changed[5, 31] and changed[15, 20] and changed[20, 15]
+    assert labelled[31, 5].tolist() == [255] * 3 and labelled[30, 5].tolist() == [0] * 3  # seen on any ground
     assert not changed[0, 5] and not changed[15, 5] and not changed[40:].any() and not changed[:, 40:].any()

@@ -25,7 +25,10 @@ FRAMES_PER_SECOND = 8.0
 
 @dataclass(kw_only=True)
 class Answer:
-    """The answer to one instruction, written below `folder / name` frame by frame; use it in a `with` block."""
+    """The answer to one instruction, written below `folder / name` frame by frame; use it in a `with` block.
+
+    `labels`: tokens in which the true mask lies, outlined on a picture's panels of stages.
+    """
 
     folder: Path
     name: str
@@ -33,6 +36,7 @@ class Answer:
     info: ClipInfo
     layout: TokenLayout
     colour: int = 0
+    labels: Sequence[int] | None = None
     frames: list[dict[str, Any]] = field(default_factory=list)
     timings_s: dict[str, float] = field(default_factory=dict)
     protocol: dict[str, Any] = field(default_factory=dict)
@@ -65,8 +69,8 @@ class Answer:
         stages = [selection.indices[0].cpu().numpy() for selection in part.selections]
         look: dict[str, Any] = {"colours": COLOURS[self.colour % len(COLOURS) :] + COLOURS}
         look["min_side"] = OVERLAY_SIDE_PIXELS
-        if self.info.is_picture and len(stages) > 1:
-            picture = stages_row(image, mask, stages, self.layout, **look)
+        if self.info.is_picture and (len(stages) > 1 or (stages and self.labels is not None)):
+            picture = stages_row(image, mask, stages, self.layout, labels=self.labels, **look)
         else:
             picture = overlay(image, mask, stages[-1] if stages else None, self.layout, **look)
         if self._clip is None:

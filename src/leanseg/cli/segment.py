@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,10 +15,14 @@ from rich.markup import escape
 from leanseg.cli.console import messages, print_json, results
 from leanseg.cli.folder import RESULT, check_replaceable, whole_folder
 from leanseg.cli.notes import notes
+from leanseg.cli.truth import check_has_stages, label_tokens, read_truths
 from leanseg.errors import InputError
 
 if TYPE_CHECKING:
-    from leanseg.engine.segmenter import Segmenter
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from leanseg.engine.segmenter import ModelSegmenter
     from leanseg.engine.video import ClipInfo
     from leanseg.pruners import Pruner
 
@@ -62,6 +67,10 @@ _Mass = Annotated[
     bool, typer.Option("--mass-preserving", help="Let a kept token draw the attention of all it stands for.")
 ]
 _Template = Annotated[str | None, typer.Option(help="Prompt: released or paper. (default: the model's own)")]
+_Truth = Annotated[
+    list[Path] | None,
+    typer.Option(help="vltp: a true mask per instruction; the tokens it lies in are outlined on a picture's overlay."),
+]
 _Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.")]
 _Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
 _Out = Annotated[Path | None, typer.Option(help="The folder to write. (default: out/<name of the source>)")]
@@ -79,6 +88,7 @@ class Request:
     load_options: dict[str, Any]
     out: Path
     options: dict[str, Any]
+    truths: tuple[NDArray[np.bool_], ...] = ()
 
 
 def segment(
@@ -95,6 +105,7 @@ def segment(
     site: _Site = DEFAULT_SITE,
     mass_preserving: _Mass = False,
     template: _Template = None,
+    truth: _Truth = None,
     device: _Device = "auto",
     dtype: _Dtype = "float32",
     out: _Out = None,
@@ -107,8 +118,12 @@ def segment(
     from leanseg.engine.video import clip_info
 
     info = clip_info(source)
+    truths = read_truths(truth or (), len(instructions), info)
+    family = _family(model, weights)
+    if truths:
+        check_has_stages(model, family == "vltp")
     options = _options(
-        _family(model, weights), pruner, keep_ratio, task=task, position_ids=position_ids, site=site,
+        family, pruner, keep_ratio, task=task, position_ids=position_ids, site=site,
         mass_preserving=mass_preserving, template=template,
     )  # fmt: skip
     load_options: dict[str, Any] = {"device": device, "dtype": dtype, "local_files_only": local_files_only}
@@ -116,7 +131,7 @@ def segment(
         load_options["revision"] = revision
     request = Request(
         source=source, instructions=tuple(instructions), model=model, weights=weights, load_options=load_options,
-        out=folder, options=options,
+        out=folder, options=options, truths=truths,
     )  # fmt: skip
     said = notes(source, instructions, model, weights)
     document = _run(request, info, said)
@@ -175,6 +190,8 @@ def _run(request: Request, info: ClipInfo, said: list[str]) -> dict[str, Any]:
 
     with messages().status(f"loading {escape(request.weights or request.model)}"):
         loaded = segmenter.load(request.model, request.weights, **request.load_options)
+    if request.truths:
+        check_has_stages(request.model, bool(loaded.config.stages))
     with whole_folder(request.out, "segment") as staging:
         answers = list(_answer(loaded, request, info, staging))
         document: dict[str, Any] = {
@@ -194,7 +211,7 @@ def _run(request: Request, info: ClipInfo, said: list[str]) -> dict[str, Any]:
     return document
 
 
-def _answer(loaded: Segmenter, request: Request, info: ClipInfo, staging: Path) -> Iterator[Any]:
+def _answer(loaded: ModelSegmenter, request: Request, info: ClipInfo, staging: Path) -> Iterator[Any]:
     """Yield one finished `Answer` per instruction, after all frames went by once."""
     from rich.progress import Progress
 
@@ -203,6 +220,7 @@ def _answer(loaded: Segmenter, request: Request, info: ClipInfo, staging: Path) 
 
     tee = Tee(iter_frames(request.source))
     parts = loaded.segment_stream(tee, list(request.instructions), **request.options)
+    labels = [label_tokens(mask, loaded.config) for mask in request.truths]
     with ExitStack() as stack:
         answers = [
             stack.enter_context(
@@ -213,9 +231,10 @@ def _answer(loaded: Segmenter, request: Request, info: ClipInfo, staging: Path) 
                     info=info,
                     layout=loaded.layout,
                     colour=number - 1,
+                    labels=tokens,
                 )
             )
-            for number, text in enumerate(request.instructions, start=1)
+            for number, (text, tokens) in enumerate(zip_longest(request.instructions, labels), start=1)
         ]
         console = messages()
         hidden = info.is_picture or not console.is_terminal

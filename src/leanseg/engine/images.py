@@ -1,4 +1,4 @@
-"""Single pictures: a file of a common kind becomes RGB uint8; masks become PNG files, whole or not at all."""
+"""Single pictures: a file of a common kind becomes RGB uint8; masks become PNG files, whole or not at all, and back."""
 
 from __future__ import annotations
 
@@ -113,6 +113,20 @@ def write_mask_png(path: str | Path, mask: NDArray[Any]) -> Path:
     if mask.ndim != 2 or mask.dtype != np.bool_:
         raise InputError(f"mask of shape {mask.shape} and dtype {mask.dtype}; expected bool of shape (H, W)")
     return save_png(path, Image.fromarray(mask.astype(np.uint8) * 255))
+
+
+def read_mask(path: str | Path) -> NDArray[np.bool_]:
+    """Read a mask (H, W) from a picture of one colour on black, such as `write_mask_png` writes.
+
+    Raises:
+        InputError: as `read_image`, or several colours.
+    """
+    pixels = read_image(path)
+    mask = np.asarray(pixels.any(axis=2))
+    inside = pixels[mask]
+    if (inside != inside[:1]).any():
+        raise InputError(f"{path} is no mask: it holds several colours; expected one, such as white, on black")
+    return mask
 
 
 def save_png(path: str | Path, picture: Image.Image) -> Path:

@@ -28,7 +28,8 @@ COLOURS: tuple[Colour, ...] = (
     (254, 97, 0),
     (120, 94, 240),
 )
-_LABEL_COLOUR = (255, 255, 255)
+# Black inside white, so that labels are seen on light and on dark pictures.
+_LABEL_COLOURS: tuple[Colour, Colour] = ((0, 0, 0), (255, 255, 255))
 _TINT = 0.55
 _DIM = 0.25
 _GAP_FRACTION = 0.02
@@ -160,7 +161,9 @@ def _outlined(picture: Image.Image, labels: Sequence[int] | NDArray[Any], layout
     plane = np.zeros(canvas.shape[:2], dtype=bool)
     for top, left, bottom, right in np.rint(_boxes_of(labels, layout, picture)).astype(int).tolist():
         plane[top:bottom, left:right] = True
-    canvas[contour(plane, max(1, round(min(plane.shape) / 200)))] = _LABEL_COLOUR
+    thickness = max(1, round(min(plane.shape) / 200))
+    for colour, width in zip(_LABEL_COLOURS, (2 * thickness, thickness), strict=True):
+        canvas[contour(plane, width)] = colour
     return Image.fromarray(canvas)
 
 
