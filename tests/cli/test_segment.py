@@ -278,6 +278,22 @@ def test_a_generated_scene_is_known_and_unknown_words_are_named(run, fake, tmp_p
     assert (other.code, "note" in other.err) == (0, False), other.err
 
 
+def test_words_of_place_size_and_colour_are_named_to_a_model_that_was_never_taught_them(run, fake, tmp_path):
+    from leanseg.data.scenes.export.files import write_picture
+
+    write_picture(tmp_path / "scene.png", np.zeros((32, 32, 3), dtype=np.uint8))
+    asked = ["the Largest apple left of the zeppelin", "what you wear on your head", "the largest, red car"]
+    outcome = run("segment", tmp_path / "scene.png", *asked, "--model", "vltp-nano", "--json")
+    assert outcome.code == 0
+    unseen, untaught = json.loads(outcome.out)["notes"]
+    assert unseen == "vltp-nano has never seen the word 'zeppelin'; expect a guess"
+    assert untaught.startswith("vltp-nano was taught to find things by name, kind or use, not by place, size or colour")
+    assert "never the words 'largest', 'left', 'red'; expect a guess, or ask instructseg-nano" in untaught
+    assert "vltp-nano was taught" in outcome.err
+    for texts, model in ((asked[1:2], "vltp-nano"), (asked[2:], "instructseg-nano")):
+        assert "note" not in run("segment", tmp_path / "scene.png", *texts, "--model", model).err
+
+
 def test_a_huge_picture_is_no_generated_scene_and_no_crash(monkeypatch, tmp_path):
     from leanseg.cli.notes import is_generated
     from leanseg.data.scenes.export.files import write_picture

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from leanseg.data.scenes import KINDS, Scene, SceneOptions, generate_scene
+from leanseg.data.scenes import KINDS, TASK_KINDS, Scene, SceneOptions, generate_scene
 from leanseg.data.scenes.affordances import AFFORDANCES, affordance_sets
 from leanseg.data.scenes.categories import CATEGORIES, members, unclear
 from leanseg.data.scenes.items import ITEMS, N_TRAIN_ITEMS
-from leanseg.data.scenes.phrasing import HELD_OUT_PREFIXES, PREFIXES, TEMPLATES, vocabulary, words
+from leanseg.data.scenes.phrasing import HELD_OUT_PREFIXES, PREFIXES, TEMPLATES, vocabulary, words, words_beyond_tasks
 from leanseg.data.scenes.referring import RELATIONS, Referring, held_out_relation
 from leanseg.data.scenes.scene import SceneObject
 from leanseg.data.scenes.sprites import filled_side
@@ -286,6 +286,22 @@ def test_sentences_use_only_the_vocabulary(scenes: list[Scene]):
             assert set(words(one.text)) <= known, one.text
             assert "{" not in one.text and "  " not in one.text and one.text == one.text.strip()
             assert not re.search(r"\ba [aeio]", one.text) and not re.search(r"\ban [^aeiouh]", one.text)
+
+
+def test_instructions_of_tasks_teach_no_word_of_place_size_or_color(scenes: list[Scene]):
+    beyond = set(words_beyond_tasks())
+    assert beyond < set(vocabulary())
+    # "at the top" alone has no word of its own: one wears a hat "on the top of the head".
+    shared = [pattern("the {n} at the top")]
+    seen = set()
+    for one in (one for scene in scenes for one in scene.instructions):
+        found = beyond & set(words(one.text))
+        if one.kind in TASK_KINDS:
+            assert not found, one.text
+        elif not any(each.fullmatch(bare(one.text)) for each in shared):
+            assert found, one.text
+        seen.add(one.kind)
+    assert seen == set(KINDS)
 
 
 @pytest.mark.parametrize(

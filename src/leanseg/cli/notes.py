@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 SMALL_MODELS = ("instructseg-nano", "vltp-nano")
+# Trained on instructions of the scenes' TASK_KINDS alone.
+TAUGHT_TASKS = ("vltp-nano",)
 _IGNORED = str.maketrans(dict.fromkeys('.!;:"()', " "))
 RELEASED = "leanseg segment ... --model instructseg --weights weic22/InstructSeg --dtype bfloat16"
 
@@ -23,8 +25,13 @@ def notes(source: Path, instructions: Sequence[str], model: str, weights: str | 
         )
     unknown = unknown_words(instructions)
     if unknown:
-        quoted = ", ".join(repr(word) for word in unknown)
-        said.append(f"{model} has never seen the word{'s' if len(unknown) > 1 else ''} {quoted}; expect a guess")
+        said.append(f"{model} has never seen the {_quoted(unknown)}; expect a guess")
+    untaught = untaught_words(instructions) if model in TAUGHT_TASKS else []
+    if untaught:
+        said.append(
+            f"{model} was taught to find things by name, kind or use, not by place, size or colour: never the "
+            f"{_quoted(untaught)}; expect a guess, or ask instructseg-nano"
+        )
     return said
 
 
@@ -52,8 +59,29 @@ def unknown_words(instructions: Sequence[str]) -> list[str]:
     >>> unknown_words(["the zeppelin left of the red apple"])
     ['zeppelin']
     """
-    from leanseg.data.scenes.phrasing import vocabulary, words
+    from leanseg.data.scenes.phrasing import vocabulary
 
     known = set(vocabulary())
-    asked = [word for text in instructions for word in words(text.lower().translate(_IGNORED))]
-    return list(dict.fromkeys(word for word in asked if word not in known))
+    return [word for word in _asked(instructions) if word not in known]
+
+
+def untaught_words(instructions: Sequence[str]) -> list[str]:
+    """Return the words of generated instructions that tell no kind and no use, in order of appearance, each once.
+
+    >>> untaught_words(["the largest zeppelin", "the apple left of the largest car"])
+    ['largest', 'left']
+    """
+    from leanseg.data.scenes.phrasing import words_beyond_tasks
+
+    untaught = set(words_beyond_tasks())
+    return [word for word in _asked(instructions) if word in untaught]
+
+
+def _asked(instructions: Sequence[str]) -> list[str]:
+    from leanseg.data.scenes.phrasing import words
+
+    return list(dict.fromkeys(word for text in instructions for word in words(text.lower().translate(_IGNORED))))
+
+
+def _quoted(found: Sequence[str]) -> str:
+    return f"word{'s' if len(found) > 1 else ''} {', '.join(repr(word) for word in found)}"

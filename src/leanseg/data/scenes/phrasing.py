@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from leanseg.data.scenes.affordances import AFFORDANCES
 from leanseg.data.scenes.randomness import Draw
 
@@ -50,6 +52,12 @@ TEMPLATES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "fastest": (("the fastest {n}", "the {n} that moves fastest"), ("the {n} with the highest speed",)),
 }  # fmt: skip
 
+TASK_FAMILIES = ("noun", "all", "both", "category_one", "category")
+"""Families of the instructions of `TASK_KINDS`, beside affordances."""
+
+# What fills the fields of the other families, beside names.
+_FILLERS = (*ORDINALS, "a an object objects picture", "left right top bottom up down")
+
 
 def render(draw: Draw, key: str, fields: dict[str, str], phrasings: str = "train") -> str:
     """Return a sentence of the template family `key`; affordances are keys "affordance:<index>"."""
@@ -68,18 +76,42 @@ def render(draw: Draw, key: str, fields: dict[str, str], phrasings: str = "train
 
 def vocabulary() -> tuple[str, ...]:
     """Return every word that any instruction can contain, held-out sentences and names included, in order."""
-    from leanseg.data.scenes.categories import CATEGORIES
-    from leanseg.data.scenes.items import ITEMS
     from leanseg.data.scenes.sprites import TINTS
 
-    texts = [item.name for item in ITEMS] + [item.plural for item in ITEMS]
-    texts += [category.name for category in CATEGORIES] + [category.plural for category in CATEGORIES]
-    texts += [*TINTS, *ORDINALS, *NUMBERS.values(), *PREFIXES, *HELD_OUT_PREFIXES, "a an object objects picture"]
-    texts += ["left right top bottom up down"]
+    texts = [*_names(), *TINTS, *_FILLERS, *NUMBERS.values(), *PREFIXES, *HELD_OUT_PREFIXES, *_sentences(TEMPLATES)]
     texts += [phrase for affordance in AFFORDANCES for phrase in affordance.phrases]
-    for train, held_out in TEMPLATES.values():
-        for template in (*train, *held_out):
-            texts.append(" ".join(word for word in template.split() if "{" not in word))
+    return _all_words(texts)
+
+
+def words_beyond_tasks() -> tuple[str, ...]:
+    """Return the words of place, size, color and the like that training for `TASK_KINDS` alone does not teach.
+
+    >>> {"leftmost", "largest", "red", "except"} <= set(words_beyond_tasks()), "apple" in words_beyond_tasks()
+    (True, False)
+    """
+    from leanseg.data.scenes.sprites import TINTS
+
+    shown = [*_names(), *NUMBERS.values(), *PREFIXES, "a an", *_sentences(TASK_FAMILIES)]
+    shown += [phrase for affordance in AFFORDANCES for phrase in affordance.phrases[:-1]]
+    others = [*TINTS, *_FILLERS, *_sentences(key for key in TEMPLATES if key not in TASK_FAMILIES)]
+    return tuple(sorted(set(_all_words(others)) - set(_all_words(shown))))
+
+
+def _names() -> list[str]:
+    from leanseg.data.scenes.categories import CATEGORIES
+    from leanseg.data.scenes.items import ITEMS
+
+    names = [(item.name, item.plural) for item in ITEMS] + [(each.name, each.plural) for each in CATEGORIES]
+    return [name for both in names for name in both]
+
+
+def _sentences(families: Iterable[str]) -> list[str]:
+    """Return the templates of these families without their fields, those held out included."""
+    templates = [template for key in families for part in TEMPLATES[key] for template in part]
+    return [" ".join(word for word in template.split() if "{" not in word) for template in templates]
+
+
+def _all_words(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({word for text in texts for word in words(text)}))
 
 
