@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from leanseg.data.scenes.splits import SPLITS
 from leanseg.engine.records import read_record
+from leanseg.engine.segmenter import assets_folder
 from leanseg.engine.train import launch
 from leanseg.engine.train.curves import draw_curves, read_log
 from leanseg.engine.train.recipes import RECIPES, recipe
@@ -20,6 +22,7 @@ from leanseg.engine.train.trainer import TrainOptions
 from leanseg.engine.train.vocabulary import build_tokenizer
 from leanseg.errors import TrainingError, WeightsError
 from leanseg.models.instructseg.config import InstructSegConfig
+from leanseg.models.instructseg.model import InstructSeg
 from leanseg.models.instructseg.tokenizer import TextTokenizer
 from leanseg.models.presets import PRESETS
 
@@ -128,6 +131,16 @@ def test_the_command_of_a_record_names_what_matters() -> None:
     )
 
 
+def test_a_model_of_the_package_is_started_from_by_its_name(tmp_path: Path) -> None:
+    request = launch.Request(out=tmp_path / "run", stages=("language",), init=("instructseg-nano",), steps=1)
+    job = launch.plan(request)
+    assert job.init == (assets_folder() / "instructseg-nano",) == (job.tokenizer,)
+    assert "--init instructseg-nano" in job.command
+    model, _ = launch.new_model(job)
+    given = InstructSeg.from_pretrained(assets_folder() / "instructseg-nano").state_dict()
+    assert all(torch.equal(value, given[name]) for name, value in model.state_dict().items())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -135,7 +148,12 @@ def test_the_command_of_a_record_names_what_matters() -> None:
         ({"model": "sam"}, "unknown model to train 'sam'"),
         ({"stages": ("pixle",)}, "unknown training stage 'pixle'"),
         ({"precision": "fp8"}, "--precision is 'fp8'"),
-        ({"init": (Path("nowhere"),)}, "does not exist"),
+        (
+            {"init": (Path("nowhere"),)},
+            "--init nowhere does not exist; give a stage's .safetensors file, a model folder",
+        ),
+        ({"init": ("instructseg-nanno",)}, "unknown model 'instructseg-nanno'; did you mean 'instructseg-nano'"),
+        ({"init": ("vltp-nano",)}, "--init vltp-nano is a model of the family vltp; expected one of instructseg"),
         ({"lora": True}, "--init"),
         ({"seed": 1374}, "--seed is 1374; expected 0 to 1373"),
         ({"seed": -1}, "--seed is -1; expected 0 to 1373"),

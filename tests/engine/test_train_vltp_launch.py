@@ -14,14 +14,16 @@ from safetensors.torch import load_file
 from tests.engine.vltp_training import learner, stage, tokenizer
 
 from leanseg.engine.records import read_record
+from leanseg.engine.segmenter import assets_folder
 from leanseg.engine.train.curves import read_log
 from leanseg.engine.train.vltp import launch
-from leanseg.engine.train.vltp.launch import VLTPRequest, plan, run_job
+from leanseg.engine.train.vltp.launch import VLTPRequest, new_model, plan, run_job
 from leanseg.engine.train.vltp.pictures import SCENES, source_of
 from leanseg.engine.train.vltp.recipes import RECIPES, recipe
 from leanseg.engine.train.vltp.trainer import LoopOptions, drawn, train_stage, trainable
 from leanseg.errors import DataError, LeansegError, TrainingError
 from leanseg.models.vltp.model import VLTP
+from leanseg.models.vltp.tokenizer import load_guide_tokenizer
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +85,21 @@ def test_stages_of_another_rate_and_method_start_from_a_trained_folder(tmp_path:
     )
 
 
+def test_a_model_of_the_package_is_started_from_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = request_of(tmp_path, preset="nano", stages=("prune",), init=("vltp-nano",), at=((4, 0.2),), tokenizer=None)
+    job = plan(asked)
+    assert job.init == (assets_folder() / "vltp-nano",) == (job.tokenizer,)
+    assert "--init vltp-nano" in asked.command and job.config.stages == ((4, 0.2),)
+    given = VLTP.from_pretrained(assets_folder() / "vltp-nano")
+    model, _ = new_model(job, load_guide_tokenizer(job.tokenizer))
+    state = given.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    # A path is a path, also where the package has a model of the same name.
+    given.save_pretrained(tmp_path / "vltp-nano")
+    monkeypatch.chdir(tmp_path)
+    assert [path.resolve() for path in plan(replace(asked, init=("./vltp-nano",))).init] == [tmp_path / "vltp-nano"]
+
+
 def test_adapters_move_the_language_model_and_are_merged(tmp_path: Path) -> None:
     first = run_job(plan(request_of(tmp_path, stages=("guide",), steps=1)))
     given = request_of(tmp_path, out=tmp_path / "lora", stages=("guide",), steps=2, init=(first,), lora=True)
@@ -100,7 +117,9 @@ def test_adapters_move_the_language_model_and_are_merged(tmp_path: Path) -> None
         ({"method": "svitt"}, "svit"),
         ({"preset": "h"}, "expected a model folder as --init"),
         ({"lora": True}, "--lora adapts a trained model"),
-        ({"init": (Path("nowhere"),)}, "nowhere does not exist"),
+        ({"init": (Path("nowhere"),)}, "nowhere does not exist; give a stage's .safetensors file, a model folder or"),
+        ({"init": ("vltp-nanno",)}, "unknown model 'vltp-nanno'; did you mean 'vltp-nano'"),
+        ({"init": ("instructseg-nano",)}, "is of a model of type 'mipha_phi'; expected 'vltp'"),
         ({"stages": ("sams",)}, "training stage"),
         ({"prune": "all"}, "decoder"),
         ({"at": ((9, 0.5),)}, "rising numbers"),

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 EPILOG = "Examples: leanseg train instructseg --preset nano --stage pixel --out runs/pixel --processes 2, or leanseg "
-EPILOG += "train vltp --stage prune --init runs/vltp-nano/model --at 4:0.2 --at 6:0.2 --out runs/prune20"
+EPILOG += "train vltp --stage prune --init vltp-nano --at 4:0.2 --at 6:0.2 --out runs/prune20"
 
 
 def train(
@@ -25,7 +25,8 @@ def train(
         Path, typer.Option(help="Folder of checkpoints, logs and the model; an existing run is resumed.")
     ] = Path("runs/train"),
     init: Annotated[
-        list[Path] | None, typer.Option(help="Stage files or a model folder to start from, in order.")
+        list[str] | None,
+        typer.Option(help="Stage files, a model folder or a model in the package to start from, in order."),
     ] = None,
     tokenizer: Annotated[
         Path | None, typer.Option(help="Folder with tokenizer.json; default: the shipped or the first model's.")

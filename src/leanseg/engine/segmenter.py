@@ -146,8 +146,8 @@ def family_of(name_or_path: str | Path, weights: str | Path | None = None) -> st
     for place in (name_or_path, weights):
         if str(place) in FAMILIES[1:]:
             return str(place)
-        folder = assets_folder() / str(place) if str(place) in shipped_models() else Path(str(place))
-        if place is not None and (folder / CONFIG_FILE).is_file():
+        folder = None if place is None else local_folder(place)
+        if folder is not None and (folder / CONFIG_FILE).is_file():
             return _family_of_folder(folder)
     return FAMILIES[0]
 
@@ -169,6 +169,13 @@ def shipped_models() -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
+def local_folder(name_or_path: str | Path) -> Path | None:
+    """Return the folder of a model in the package, by its name, or on this machine; None if there is none."""
+    if str(name_or_path) in shipped_models():
+        return assets_folder() / str(name_or_path)
+    return Path(name_or_path) if Path(name_or_path).is_dir() else None
+
+
 def assets_folder() -> Path:
     """Return where the package keeps its models and pictures."""
     return Path(str(resources.files("leanseg") / "assets"))
@@ -186,8 +193,6 @@ def _resolve(name_or_path: str | Path, weights: str | Path | None) -> str | Path
             raise InputError(unknown_name("model", str(name_or_path), (*FAMILIES, *shipped_models())))
         return weights
     name = str(name_or_path)
-    if name in shipped_models():
-        return assets_folder() / name
     if name == FAMILIES[0]:
         raise InputError(
             f"the model {name!r} has no weights in this package; give a folder or hub id of the released layout, "
@@ -198,8 +203,9 @@ def _resolve(name_or_path: str | Path, weights: str | Path | None) -> str | Path
             f"the model {name!r} needs weights; give a folder that VLTP.save_pretrained wrote: --weights FOLDER, or "
             f"load({name!r}, weights=FOLDER) in Python; docs/vltp.md says how a LISA checkpoint becomes one"
         )
-    if Path(name_or_path).is_dir():
-        return Path(name_or_path)
+    folder = local_folder(name_or_path)
+    if folder is not None:
+        return folder
     is_plain_path = isinstance(name_or_path, Path) or name.startswith((".", "/", "~")) or name.count("/") > 1
     if is_plain_path:
         raise InputError(f"no such model folder: {name}; expected one with config.json and safetensors files")

@@ -19,6 +19,7 @@ from leanseg.engine.records import write_json
 from leanseg.engine.segmenter import DEFAULT_MODEL, assets_folder
 from leanseg.engine.train.auxiliary import AuxiliaryHeads
 from leanseg.engine.train.curves import draw_curves
+from leanseg.engine.train.initial import initial_paths
 from leanseg.engine.train.progress import Run, load_weights
 from leanseg.engine.train.recipes import recipe
 from leanseg.engine.train.run_record import training_record
@@ -65,7 +66,7 @@ class Request:
     model: str = "instructseg"
     preset: str = "nano"
     stages: tuple[str, ...] | None = None
-    init: tuple[Path, ...] = ()
+    init: tuple[str | Path, ...] = ()
     tokenizer: Path | None = None
     steps: int | None = None
     lora: bool = False
@@ -80,7 +81,7 @@ class Request:
         """The command line that trains the same model again."""
         words = ["leanseg", "train", self.model, "--preset", self.preset]
         words += [word for name in self.stages or () for word in ("--stage", name)]
-        words += [word for path in self.init for word in ("--init", path.as_posix())]
+        words += [word for each in self.init for word in ("--init", str(each))]
         words += [] if self.tokenizer is None else ["--tokenizer", self.tokenizer.as_posix()]
         words += [] if self.steps is None else ["--steps", str(self.steps)]
         words += ["--lora"] if self.lora else []
@@ -91,7 +92,8 @@ class Request:
 def plan(request: Request) -> Job:
     """Check everything that can be checked before a long run starts, and return the job."""
     _check(request)
-    folders = [path for path in request.init if path.is_dir()]
+    init = initial_paths(request.init, request.model)
+    folders = [path for path in init if path.is_dir()]
     config = InstructSegConfig.from_dict(read_json(folders[-1] / CONFIG_FILE)) if folders else PRESETS[request.preset]
     source = request.tokenizer or (folders[-1] if folders else assets_folder() / DEFAULT_MODEL)
     vocabulary = load_tokenizer(source).vocab_size
@@ -106,7 +108,7 @@ def plan(request: Request) -> Job:
         stages=stages,
         options=options,
         tokenizer=source,
-        init=request.init,
+        init=init,
         processes=request.processes,
         threads=request.threads,
         lora=request.lora,
@@ -127,9 +129,6 @@ def _check(request: Request) -> None:
         )
     if request.lora and not request.init:
         raise TrainingError("--lora adapts a trained model; give its folder with --init")
-    for path in request.init:
-        if not path.exists():
-            raise TrainingError(f"--init {path} does not exist; give a stage's .safetensors file or a model folder")
 
 
 def new_model(job: Job) -> tuple[InstructSeg, AuxiliaryHeads]:

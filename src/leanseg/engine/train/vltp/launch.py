@@ -21,6 +21,7 @@ from leanseg.data.scenes.items import ITEMS
 from leanseg.engine.records import write_json
 from leanseg.engine.segmenter import DEFAULT_MODEL, assets_folder
 from leanseg.engine.train.curves import draw_curves
+from leanseg.engine.train.initial import initial_paths
 from leanseg.engine.train.progress import load_weights
 from leanseg.engine.train.run_record import training_record
 from leanseg.engine.train.scene_seeds import check_scenes
@@ -58,7 +59,7 @@ class VLTPRequest:
     out: Path
     preset: str = "nano"
     stages: tuple[str, ...] | None = None
-    init: tuple[Path, ...] = ()
+    init: tuple[str | Path, ...] = ()
     tokenizer: Path | None = None
     steps: int | None = None
     lora: bool = False
@@ -80,7 +81,7 @@ class VLTPRequest:
         """The command line that trains the same model again."""
         words = ["leanseg", "train", "vltp", "--preset", self.preset]
         words += [word for name in self.stages or () for word in ("--stage", name)]
-        words += [word for path in self.init for word in ("--init", path.as_posix())]
+        words += [word for each in self.init for word in ("--init", str(each))]
         words += [] if self.tokenizer is None else ["--tokenizer", self.tokenizer.as_posix()]
         words += [] if self.steps is None else ["--steps", str(self.steps)]
         words += [] if self.data == SCENES else ["--data", self.data]
@@ -102,12 +103,15 @@ class VLTPJob:
     stages: Sequence[VLTPStage]
     tokenizer: Path | None
     """Folder of tokenizer.json; None = made of the scenes' sentences."""
+    init: Sequence[Path] = ()
+    """Files of earlier stages and model folders, loaded in order before the first stage."""
 
 
 def plan(request: VLTPRequest) -> VLTPJob:
     """Check everything that can be checked before a long run starts, and return the job."""
-    _check(request)
-    folders = [path for path in request.init if path.is_dir()]
+    init = initial_paths(request.init, "vltp")
+    _check(request, init)
+    folders = [path for path in init if path.is_dir()]
     config = VLTPConfig.from_dict(read_json(folders[-1] / CONFIG_FILE)) if folders else VLTP_PRESETS[request.preset]
     if request.method is not None:
         config = replace(config, method=request.method)
@@ -120,10 +124,10 @@ def plan(request: VLTPRequest) -> VLTPJob:
     else:
         open_dataset(request.data, request.root)
     source = request.tokenizer or (folders[-1] if folders else None)
-    return VLTPJob(request=request, config=config, stages=stages, tokenizer=source)
+    return VLTPJob(request=request, config=config, stages=stages, tokenizer=source, init=init)
 
 
-def _check(request: VLTPRequest) -> None:
+def _check(request: VLTPRequest, init: Sequence[Path]) -> None:
     for what, given, known in (
         ("preset", request.preset, VLTP_PRESETS),
         ("precision", request.precision, PRECISIONS),
@@ -135,16 +139,13 @@ def _check(request: VLTPRequest) -> None:
         raise TrainingError(
             f"--device is {request.device!r}, but this machine offers no CUDA device to torch; use --device cpu"
         )
-    if request.preset not in ("nano", "tiny") and not any(path.is_dir() for path in request.init):
+    if request.preset not in ("nano", "tiny") and not any(path.is_dir() for path in init):
         raise TrainingError(
             f"--preset {request.preset} adapts given weights; expected a model folder as --init: docs/vltp.md says how "
             "one is made of a LISA checkpoint"
         )
     if request.lora and not request.init:
         raise TrainingError("--lora adapts a trained model; give its folder with --init")
-    for path in request.init:
-        if not path.exists():
-            raise TrainingError(f"--init {path} does not exist; give a stage's .safetensors file or a model folder")
 
 
 def new_model(job: VLTPJob, tokenizer: GuideTokenizer) -> tuple[VLTP, TrainingHeads]:
@@ -160,9 +161,9 @@ def new_model(job: VLTPJob, tokenizer: GuideTokenizer) -> tuple[VLTP, TrainingHe
         torch.manual_seed(request.seed)
         model = VLTP(config, tokenizer=tokenizer)
         heads = TrainingHeads(dim=config.sam.dim, n_items=len(ITEMS))
-    if request.preset == "nano" and not request.init:
+    if request.preset == "nano" and not job.init:
         start_from_tower(model, InstructSeg.from_pretrained(assets_folder() / DEFAULT_MODEL))
-    for path in request.init:
+    for path in job.init:
         if path.is_dir():
             given = VLTP.from_pretrained(path)
             same = given.config.method == config.method
