@@ -212,6 +212,7 @@ def test_unusable_sources_are_one_line_and_code_2(run, fake, clip, tmp_path, nam
         (["  "], "an instruction is empty"),
         (["the dog", ""], "an instruction is empty"),
         (["the dog", "--pruner", "evpt"], "did you mean 'evtp'"),
+        (["the dog", "--pruner", "vltp"], "'vltp' is a stage method of VLTP models"),
         (["the dog", "--pruner", "evtp(keep_ratio=0)"], "keep_ratio"),
         (["the dog", "--keep-ratio", "1.5"], "1.5"),
         (["the dog", "--pruner", "evtp(keep_ratio=0.1)", "--keep-ratio", "0.2"], "contradict"),

@@ -229,8 +229,11 @@ def test_a_learned_pruner_comes_with_the_module_that_it_holds():
     made = pruner("union(first=vltp(), second=random())", keep_ratio=0.5, learned={"scorer": scorer})
     assert made.first.scorer is scorer
     assert made.spec() == "union(keep_ratio=0.5, first=vltp(keep_ratio=0.5), second=random(keep_ratio=0.5))"
-    with pytest.raises(SpecError, match="unknown pruner 'vltp'"):
-        pruner("vltp", keep_ratio=0.5)
+    for spec, name in (("vltp", "vltp"), ("chain(first=evtp(), second=guidance_similarity())", "guidance_similarity")):
+        with pytest.raises(
+            SpecError, match=f"'{name}' is a stage method of VLTP models.*such as evtp, or segment with"
+        ):
+            pruner(spec, keep_ratio=0.5)
     with pytest.raises(SpecError, match="vltp: unknown option 'scorer'"):
         pruner("vltp(scorer=3)", keep_ratio=0.5, learned={"scorer": scorer})
     with pytest.raises(SpecError, match="vltp needs scorer"):

@@ -61,6 +61,12 @@ class _Known:
         self.learned = learned or {}
 
     def find(self, name: str) -> type[Pruner]:
+        if name in LEARNED and name not in self.classes:
+            raise SpecError(
+                f"{name!r} is a stage method of VLTP models, which choose tokens inside SAM by what they have learnt; "
+                "expected a pruner that needs no model: take one of `leanseg pruners`, such as evtp, or segment with a "
+                "VLTP model, such as vltp-nano"
+            )
         if name not in self.classes:
             raise SpecError(unknown_name("pruner", name, self.classes))
         return self.classes[name]
