@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image
 from leanseg.engine.evaluation.request import Request, evaluation_record
 from leanseg.engine.report import cases, measured
 from leanseg.engine.report.page import ReportRequest, build
-from leanseg.engine.tables import add_summary
+from leanseg.engine.tables import add_summary, by_kind
 from leanseg.errors import DataError, InputError, LeansegError
 from leanseg.models.instructseg.model import InstructSeg
 from leanseg.models.instructseg.prompt import TASKS, prompt_text
@@ -72,7 +73,7 @@ def test_a_page_stands_by_itself_and_holds_every_part(model: Path, record: dict[
         "Environment",
     ):
         assert f"<h2>{title}</h2>" in page
-    assert "<svg" in page and "coverage joint_max" in page and "By kind" in page
+    assert "<svg" in page and "coverage joint_max" in page and "By kind of instruction" in page
     assert 'src="http' not in page and "<script" not in page and "href" not in page.replace('xlink:href="#', "")
     pictures = page.split('src="data:image/jpeg;base64,')[1:]
     assert len(pictures) == 3
@@ -86,6 +87,39 @@ def test_a_clip_is_shown_as_a_strip(model: Path, tmp_path: Path) -> None:
     shown = Image.open(io.BytesIO(b64decode(page.split('src="data:image/jpeg;base64,')[1].split('"')[0])))
     assert shown.size == (6 * 246 - 6, 4 * 246 - 6)
     assert "J&amp;F" in page
+
+
+def cells(page: str, title: str) -> list[list[str]]:
+    """Return the first table of a section."""
+    section = page.split(f"<h2>{title}</h2>")[1].split("</table>")[0]
+    return [re.findall(r"<t[hd]>(.*?)</t[hd]>", row, re.DOTALL) for row in section.split("<tr>")[1:]]
+
+
+def test_kinds_are_told_apart_for_every_row_at_the_shown_ratio(record: dict[str, Any]) -> None:
+    page = build(ReportRequest(record=record, rows=("random@0.5",), cases=False))
+    table = cells(page, "By kind of instruction")
+    assert [row[0] for row in table] == ["", "all tokens", "evtp@0.5", "random@0.5", "ovp-only", "blind"]
+    assert "Of the pruned rows those at 50 % are shown." in page
+    for row, name in zip(table[1:], ("all", "evtp@0.5", "random@0.5", "ovp_only", "blind"), strict=True):
+        kinds = by_kind(record, name)
+        assert table[0][1:] == [f"{kind} ({each['n']})" for kind, each in kinds.items()]
+        assert row[1:] == [f"{each['score']:.3f}" for each in kinds.values()]
+    one_kind = {**record, "samples": [{**each, "kind": "noun"} for each in record["samples"]]}
+    assert "By kind of instruction" not in build(ReportRequest(record=one_kind, cases=False))
+
+
+def test_options_stand_as_on_the_command_line(record: dict[str, Any]) -> None:
+    page = build(ReportRequest(record={**record, "data_options": {"split": "val", "links": False}}, cases=False))
+    protocol = dict(row for row in cells(page, "Protocol") if row[0])
+    assert protocol["data options"] == "split=val, links=False" and protocol["scoring"] == "name=region"
+    assert protocol["options"] == "position_ids=compact, site=before_projector, coverage=True"
+    environment = dict(row for row in cells(page, "Environment") if row[0])
+    made_before = {name: value for name, value in record.items() if name != "device"}
+    assert record["device"] == environment["device"] == "cpu"
+    assert ["device", "not recorded"] in cells(build(ReportRequest(record=made_before, cases=False)), "Environment")
+    assert f"torch={torch.__version__}" in environment["packages"]
+    assert not any(set("{}'") & set(value) for value in (*protocol.values(), *environment.values()))
+    assert dict(cells(build(ReportRequest(record=record, cases=False)), "Protocol")[1:])["data options"] == "none"
 
 
 def test_words_of_a_stranger_stay_words(record: dict[str, Any]) -> None:
@@ -105,6 +139,7 @@ def test_words_of_a_stranger_stay_words(record: dict[str, Any]) -> None:
         ({"options": None}, {"cases": False}, r"the record has no options; expected one of leanseg eval"),
         ({"samples": 3}, {"cases": False}, r"the record cannot be read \(Type"),
         ({"samples": [line(0)]}, {"cases": False}, r"the record cannot be read \(KeyError: 'counts'\)"),
+        ({"samples": [line(0, counts={"all": [[1, 2]]})]}, {"cases": False}, r"the record cannot be read \(KeyError"),
         ({"rows": [{"name": "all", "evil": 1}]}, {"cases": False}, r"the record cannot be read \(TypeError: .*'evil'"),
         ({"scoring": {}}, {"cases": False}, r"the record cannot be read \(KeyError: 'name'\)"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,11 @@ from leanseg.engine.evaluation.request import Request, plan
 from leanseg.engine.evaluation.scorings import scoring_of
 from leanseg.engine.evaluation.worker import Evaluation
 from leanseg.engine.report import cases, measured
-from leanseg.engine.report.charts import retention_chart
-from leanseg.engine.tables import kind_table, retention_table, summarise
+from leanseg.engine.report.sections import LABELS, Section, circumstances, scores
+from leanseg.engine.tables import by_kind, summarise
 from leanseg.errors import DataError, InputError, LeansegError, unknown_name
 
 _LATENCY_SAMPLES = 10
-_LABELS = {"giou": "gIoU", "J&F": "J&F"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,18 +37,6 @@ class ReportRequest:
     cases: bool = True
 
 
-@dataclass(frozen=True)
-class Section:
-    """A heading with what stands below it: words, then HTML that this package made."""
-
-    title: str
-    text: str = ""
-    tables: list[list[list[str]]] = field(default_factory=list)
-    svg: str = ""
-    figures: list[tuple[str, str]] = field(default_factory=list)
-    """(Caption, JPEG in base 64)."""
-
-
 def build(request: ReportRequest, progress: Callable[[str], None] | None = None) -> str:
     """Return the page. `progress` is called with what is being done.
 
@@ -61,16 +48,14 @@ def build(request: ReportRequest, progress: Callable[[str], None] | None = None)
     rows = _shown_rows(record, request.rows)
     told = progress or (lambda _: None)
     evaluation = _evaluation(request, record, rows) if request.cases else None
-    sections = [_results(record), _chart(record)]
-    if any(row["name"] == "blind" for row in record["rows"]) and "kinds_blind" in record:
-        sections.append(Section("By kind", tables=[markdown_cells(kind_table(record))]))
+    sections = scores(record, rows)
     if evaluation is not None:
         told("cases")
         segmenter: Any = evaluation.make()
         sections += _cases(record, evaluation, segmenter, rows)
         told("latency")
         sections += [*_costs(record, evaluation, segmenter), _latency(evaluation, segmenter, rows)]
-    sections += [*_facts(record), *_failures(record), _protocol(record), _environment(record)]
+    sections += circumstances(record)
     told("page")
     return _rendered(record, sections)
 
@@ -89,6 +74,7 @@ def _checked(record: dict[str, Any]) -> dict[str, Any]:
         whole = {**record, "summary": summarise(record)}
         _ = (
             whole["summary"][0]["measure"],
+            by_kind(whole),
             [(line["index"], line["id"], line["instruction"]) for line in whole["samples"]],
         )
     except LeansegError:
@@ -142,28 +128,9 @@ def _evaluation(request: ReportRequest, record: dict[str, Any], rows: list[Row])
     return found
 
 
-def _results(record: dict[str, Any]) -> Section:
-    measure = record["summary"][0]["measure"]
-    cells = (
-        "gIoU ± half of its 95 % interval / cIoU" if measure == "giou" else "J&F ± half of its 95 % interval / J / F"
-    )
-    unpruned = (
-        "ovp-only: the key frame's tokens do not enter the language model; blind: no visual token does."
-        if any(row["name"] == "ovp_only" for row in record["rows"])
-        else "blind: the language model does not see the picture, the image encoder does."
-    )
-    text = f"{len(record['samples'])} samples. Cells: {cells}; the interval is the bootstrap's over samples. {unpruned}"
-    return Section("Results", text, [markdown_cells(retention_table(record))])
-
-
-def _chart(record: dict[str, Any]) -> Section:
-    label = _LABELS[record["summary"][0]["measure"]]
-    return Section("Quality and tokens kept", svg=retention_chart(record["summary"], f"{label} (95 % interval)"))
-
-
 def _cases(record: dict[str, Any], evaluation: Evaluation, segmenter: Any, rows: list[Row]) -> list[Section]:
     scoring, lines = scoring_of(record), record["samples"]
-    label = _LABELS[scoring.measure]
+    label = LABELS[scoring.measure]
     sections = []
     for row in rows:
         chosen = cases.choose(lines, scoring.series(lines, "all"), scoring.series(lines, row.name), row.name)
@@ -210,63 +177,6 @@ def _latency(evaluation: Evaluation, segmenter: Any, rows: list[Row]) -> Section
         "kept between answers; measured when this page was made."
     )
     return Section("Latency", text, [table])
-
-
-def _facts(record: dict[str, Any]) -> list[Section]:
-    """Return the means of what was noted of every answer."""
-    noted: dict[str, dict[str, list[float]]] = {}
-    for line in record["samples"]:
-        for row, facts in line.get("facts", {}).items():
-            for group in ("coverage", "stability"):
-                for name, value in facts.get(group, {}).items():
-                    noted.setdefault(row, {}).setdefault(f"{group} {name}", []).append(value)
-    if not noted:
-        return []
-    names = list(dict.fromkeys(name for values in noted.values() for name in values))
-    table = [["", *names]]
-    for row, values in noted.items():
-        means = [f"{sum(values[name]) / len(values[name]):.3f}" if name in values else "" for name in names]
-        table.append([row, *means])
-    return [Section("Noted of the answers", "Means over samples.", [table])]
-
-
-def _failures(record: dict[str, Any]) -> list[Section]:
-    failed = [line for line in record["samples"] if line.get("failures")]
-    if not failed:
-        return []
-    table = [["sample", "row", "what happened"]]
-    table += [[line["id"], row, text] for line in failed[:50] for row, text in line["failures"].items()]
-    text = f"{len(failed)} samples have answers that failed; they count as nothing found. At most 50 are listed."
-    return [Section("Failures", text, [table])]
-
-
-def _protocol(record: dict[str, Any]) -> Section:
-    named = {
-        "data": record["data"], "data options": record.get("data_options", {}), "scoring": record["scoring"],
-        "options": record["options"], **record.get("protocol", {}),
-    }  # fmt: skip
-    return Section("Protocol", tables=[[["", ""], *([name, str(value)] for name, value in named.items())]])
-
-
-def _environment(record: dict[str, Any]) -> Section:
-    about = record.get("environment", {})
-    named = {
-        "command": record.get("command"), "date": record.get("date"), "commit": record.get("commit"),
-        "model": record["model"], "weights (SHA-256)": record.get("weights"), "device": record.get("device"),
-        **{k: about[k] for k in sorted(about)},
-    }  # fmt: skip
-    return Section("Environment", tables=[[["", ""], *([name, str(value)] for name, value in named.items())]])
-
-
-def markdown_cells(table: str) -> list[list[str]]:
-    """Return the cells of a Markdown table without its rule.
-
-    >>> markdown_cells("| a | b |" + chr(10) + "|---|---|" + chr(10) + "| 1 | 2 |")
-    [['a', 'b'], ['1', '2']]
-    """
-    lines = table.splitlines()
-    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in (lines[0], *lines[2:])]
-    return [row + [""] * (len(rows[0]) - len(row)) for row in rows]
 
 
 def _rendered(record: dict[str, Any], sections: list[Section]) -> str:
