@@ -25,7 +25,10 @@ def test_check_finds_everything(run):
     assert outcome.code == 0, outcome.err
     document = json.loads(outcome.out)
     assert (document["schema"], document["command"], document["deep"]) == (1, "data check", True)
-    assert {entry["state"] for entry in document["datasets"]} == {"whole"} and len(document["datasets"]) == 11
+    states = {entry["name"]: entry["state"] for entry in document["datasets"]}
+    # Of these the samples leave splits out.
+    assert {name for name, state in states.items() if state == "partial"} == {"reasonseg", "coco_tasks", "instructseg"}
+    assert set(states.values()) == {"whole", "partial"} and len(states) == 11
     for entry in document["datasets"]:
         assert set(entry) == {"name", "title", "state", "where", "licence", "splits"}
         assert entry["where"].startswith("https://") and entry["licence"]
@@ -53,6 +56,27 @@ def test_check_tells_what_is_missing_and_what_is_malformed(run, copy):
         and "from: https://github.com/coco-tasks/dataset" in outcome.out
     )
     assert "licence: CC BY-NC-SA 4.0" in outcome.out
+
+
+def test_check_says_which_splits_are_not_there(run, copy):
+    names = ("--data", "refyoutube", "--data", "coco_tasks", "--data", "refdavis")
+    shutil.rmtree(copy / "ref-davis_raw")
+    outcome = run("data", "check", copy, *names)
+    assert "Ref-YouTube-VOS (refyoutube): whole\n" in outcome.out
+    # Another layout holds the same splits.
+    assert "Ref-DAVIS17 (refdavis): whole\n  not there: train, raw (no DAVIS/ImageSets/2017/train.txt)\n" in outcome.out
+    # What is hidden of valid stands in the index of test.
+    index = "Ref-YouTube-VOS/meta_expressions/test/meta_expressions.json"
+    (copy / index).unlink()
+    outcome = run("data", "check", copy, *names)
+    assert outcome.code == 0
+    assert "Ref-YouTube-VOS (refyoutube): partial, 2 of 4 splits not there\n" in outcome.out
+    assert f"  not there: valid (no {index})\n  not there: test (no {index})\n" in outcome.out
+    assert "COCO-Tasks (coco_tasks): partial, 24 of 28 splits not there\n" in outcome.out
+    assert "and 14 more (--json lists all)" in outcome.out
+    shutil.rmtree(copy / "Ref-YouTube-VOS/train/Annotations")
+    outcome = run("data", "check", copy, *names)
+    assert outcome.code == 1 and "(refyoutube): incomplete, 2 of 4 splits not there\n" in outcome.out
 
 
 def test_check_decodes_pictures_only_when_asked(run, copy):

@@ -21,7 +21,7 @@ Names = Annotated[
 ]
 Links = Annotated[bool, typer.Option("--links", help="Follow symbolic links that lead out of the folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON (docs/cli.md) instead of text.")]
-_COLOURS = {"whole": "green", "incomplete": "yellow", "malformed": "red", "absent": "dim"}
+_COLOURS = {"whole": "green", "partial": "cyan", "incomplete": "yellow", "malformed": "red", "absent": "dim"}
 _LISTED = 10
 
 
@@ -55,24 +55,31 @@ def _print_report(report: list[dict[str, Any]]) -> None:
     out = results()
     for entry in report:
         colour = _COLOURS[entry["state"]]
-        out.print(f"[bold]{entry['title']}[/bold] ({entry['name']}): [{colour}]{entry['state']}[/{colour}]")
-        absent = [split["split"] for split in entry["splits"] if split["state"] == "absent"]
-        if absent:
-            out.print(f"  not there: {', '.join(absent)}", markup=False)
+        absent = [split for split in entry["splits"] if split["state"] == "absent"]
+        # What is whole lacks at most another layout of the same.
+        lacks = absent and entry["state"] != "whole"
+        lacking = f", {len(absent)} of {len(entry['splits'])} splits not there" if lacks else ""
+        out.print(f"[bold]{entry['title']}[/bold] ({entry['name']}): [{colour}]{entry['state']}[/{colour}]{lacking}")
+        _print_some([f"  not there: {split['split']} (no {split['missing'][0]})" for split in absent])
         for split in entry["splits"]:
             if split["state"] == "absent":
                 continue
             hidden = "" if split["annotated"] in (True, None) else ", without published targets"
             count = "" if split["samples"] is None else f", {split['samples']} samples{hidden}"
             out.print(f"  {split['split']}: {split['state']}{count}", markup=False)
-            for path in split["missing"][:_LISTED]:
-                out.print(f"    missing: {path}", markup=False)
-            if len(split["missing"]) > _LISTED:
-                out.print(f"    and {len(split['missing']) - _LISTED} more (--json lists all)", markup=False)
+            _print_some([f"    missing: {path}" for path in split["missing"]])
             if split["problem"]:
                 out.print(f"    {split['problem']}", markup=False)
         out.print(f"  from: {entry['where']}", markup=False)
         out.print(f"  licence: {entry['licence']}", markup=False)
+
+
+def _print_some(lines: list[str]) -> None:
+    """Print the first of what may be very many lines."""
+    for line in lines[:_LISTED]:
+        results().print(line, markup=False)
+    if len(lines) > _LISTED:
+        results().print(f"    and {len(lines) - _LISTED} more (--json lists all)", markup=False)
 
 
 def _with_bar(work: Any) -> Any:

@@ -60,25 +60,34 @@ def inspect(
 ) -> list[dict[str, Any]]:
     """Return one entry per data set: `state`, its splits, where to get it and its licence.
 
-    A state is absent, whole, incomplete (pictures or masks are missing) or malformed. A split whose index files are not
-    all there counts as absent, since few people keep every part of a data set. `deep` decodes every picture and mask.
+    A state is absent, whole, partial (what is there is whole, but other splits are not there), incomplete (pictures or
+    masks are missing) or malformed. A split whose index files are not all there counts as absent, since few people keep
+    every part of a data set; in one of several layouts it is there. `deep` decodes every picture and mask.
     `tell` is called with a data set's name, and samples done and in all.
     """
     folder = Folder(root, links=links)
     report = []
     for family in families(names):
         source = SOURCES[family]
-        splits = []
+        splits: dict[str, list[dict[str, Any]]] = {}
         if is_there(family, folder):
             for label, split, options in layouts(family):
-                splits.append(_inspect_split(family, label, split, {**options, "links": links}, root, deep, tell))
-        states = {entry["state"] for entry in splits} - {"absent"}
-        state = next((one for one in ("malformed", "incomplete", "whole") if one in states), "absent")
+                entry = _inspect_split(family, label, split, {**options, "links": links}, root, deep, tell)
+                splits.setdefault(split, []).append(entry)
         report.append({
-            "name": family, "title": source.title, "state": state, "where": source.where, "licence": source.licence,
-            "splits": splits,
+            "name": family, "title": source.title, "state": _state(splits), "where": source.where,
+            "licence": source.licence, "splits": [entry for entries in splits.values() for entry in entries],
         })  # fmt: skip
     return report
+
+
+def _state(splits: dict[str, list[dict[str, Any]]]) -> str:
+    """Return the verdict on a data set; of each split it has one entry per layout."""
+    found = [{entry["state"] for entry in entries} for entries in splits.values()]
+    states = set().union(*found) - {"absent"}
+    if states == {"whole"} and {"absent"} in found:
+        return "partial"
+    return next((one for one in ("malformed", "incomplete", "whole") if one in states), "absent")
 
 
 def _inspect_split(
