@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 SAMPLES = Path(__file__).parents[1] / "golden" / "datasets"
+HIDDEN = ("--data", "refyoutube:valid", "--root", SAMPLES, "--protocol", "valid_videos=1")
 
 
 @pytest.fixture
@@ -29,6 +30,21 @@ def test_a_record_is_made_once_and_found_again(one_row, tmp_path):
     other = one_row("--limit", 3, "--out", "r.json")
     assert other.code == 2 and "finished record of another evaluation" in other.err
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("r")] == ["r.json"]
+
+
+@pytest.mark.parametrize("words", [("--limit", 2, "--out", "r.json"), ("--submission", "r.zip", *HIDDEN)])
+def test_a_run_says_once_on_stderr_where_it_resumes(one_row, monkeypatch, words):
+    def full(*_):
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("leanseg.engine.records.write_json", full)
+        broken.setattr("leanseg.engine.evaluation.submission.write_answers", full)
+        first = one_row(*words)
+    assert first.code == 1 and "resumed" not in first.err
+    again = one_row(*words)
+    assert again.code == 0 and again.err == "resumed from r.lines.jsonl: 2 samples are done\n"
+    assert "resumed" not in again.out
 
 
 def test_only_the_first_rank_shows_a_record_that_is_there(one_row, monkeypatch):
@@ -58,7 +74,7 @@ def test_a_public_data_set_is_scored_by_its_protocol(one_row):
 
 
 def test_a_submission_is_a_zip_and_no_record(one_row, tmp_path):
-    words = ("--data", "refyoutube:valid", "--root", SAMPLES, "--protocol", "valid_videos=1", "--submission", "s.zip")
+    words = (*HIDDEN, "--submission", "s.zip")
     outcome = one_row(*words, "--json")
     assert outcome.code == 0, outcome.err
     about = {"submission": "s.zip", "answers": 2, "masks": 6, "failures": {}}

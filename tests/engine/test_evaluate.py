@@ -57,7 +57,8 @@ def test_ious_follow_the_rule_for_empty_masks(tmp_path: Path) -> None:
     assert scoring.result(lines, "all").scores["ciou"] == pytest.approx(24 / 32)
 
 
-def test_a_killed_run_continues_and_half_a_line_is_run_again(tmp_path: Path) -> None:
+def test_a_killed_run_continues_and_half_a_line_is_run_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "leanseg.engine.resuming")
     path = tmp_path / "lines.jsonl"
     whole = evaluate(squares(), tmp_path / "whole.jsonl")
     evaluate(squares(indices=[0, 1]), path)
@@ -65,7 +66,9 @@ def test_a_killed_run_continues_and_half_a_line_is_run_again(tmp_path: Path) -> 
         file.write('{"id": "s/2", "cou')
     second = LeftHalf()
     seen: list[int] = []
+    assert not caplog.messages
     assert evaluate(squares(second), path, progress=seen.append) == whole
+    assert caplog.messages == [f"resumed from {path}: 2 samples are done"]
     assert second.calls == 2 * len(ROWS)
     assert seen == [2, 3, 4]
     again = LeftHalf()

@@ -97,8 +97,13 @@ def test_the_last_step_is_logged_also_before_the_interval_ends(
 
 
 def test_a_killed_run_resumes_to_the_same_weights(
-    config: InstructSegConfig, tokenizer: TextTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: InstructSegConfig,
+    tokenizer: TextTokenizer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO", "leanseg.engine.resuming")
     (stage,) = recipe("tiny", ("language",), steps=4)
 
     def run(out: Path) -> dict[str, torch.Tensor]:
@@ -119,8 +124,12 @@ def test_a_killed_run_resumes_to_the_same_weights(
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed")
     monkeypatch.undo()
-    assert calls == [2]
+    assert calls == [2] and not caplog.messages
     resumed = run(tmp_path / "killed")
+    killed_at = tmp_path / "killed/language.checkpoint"
+    assert caplog.messages == [f"resumed from {killed_at}: step 2 of 4 of stage language is done"]
+    run(tmp_path / "killed")
+    assert caplog.messages[1:] == [f"resumed from {killed_at.with_suffix('.safetensors')}: stage language is done"]
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
 

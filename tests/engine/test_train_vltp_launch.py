@@ -48,11 +48,18 @@ def run_steps(folder: Path, steps: int, *, checkpoint: int = 100) -> dict[str, t
     return load_file(train_stage(taught, lambda: losses, accelerator, options))
 
 
-def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "leanseg.engine.resuming")
     whole = run_steps(tmp_path / "whole", 3)
     run_steps(tmp_path / "parts", 2)
     (tmp_path / "parts" / "sam.safetensors").unlink()
+    assert not caplog.messages
     resumed = run_steps(tmp_path / "parts", 3)
+    run_steps(tmp_path / "parts", 3)
+    assert caplog.messages == [
+        f"resumed from {tmp_path}/parts/sam.checkpoint: step 2 of 3 of stage sam is done",
+        f"resumed from {tmp_path}/parts/sam.safetensors: stage sam is done",
+    ]
     assert set(whole) == set(resumed)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert [row["step"] for row in read_log(tmp_path / "parts" / "sam.jsonl")] == [1, 2, 3]

@@ -66,6 +66,7 @@ def eval(
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Evaluate a model on a data set; every table in the documents is made from such a record."""
+    from leanseg.cli.console import shown_log
     from leanseg.engine.evaluation.distributed import local_device
     from leanseg.engine.evaluation.request import DEFAULT_KEEP_RATIOS, Request, default_pruners
 
@@ -78,12 +79,11 @@ def eval(
         processes=_sharers(engine, processes=processes, workers=workers),
     )  # fmt: skip
     run = _runner(request, engine)
-    if submission is not None:
-        _submit(request, run, overwrite=overwrite, as_json=json)
-        return
-    record = _record(request, run, overwrite=overwrite)
-    if record is not None:
-        _show(record, as_json=json)
+    with shown_log():
+        if submission is not None:
+            _submit(request, run, overwrite=overwrite, as_json=json)
+        elif (record := _record(request, run, overwrite=overwrite)) is not None:
+            _show(record, as_json=json)
 
 
 def _sharers(engine: str, **given: int) -> int:

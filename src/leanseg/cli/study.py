@@ -30,14 +30,15 @@ def study(
     json: Annotated[bool, typer.Option("--json", help="Print the studies' records as JSON.")] = False,
 ) -> None:
     """Run studies; a run that was broken off resumes, and studies share the evaluations that they have in common."""
-    from leanseg.cli.console import print_json
+    from leanseg.cli.console import print_json, shown_log
     from leanseg.engine.study.base import Setup
 
     if not names:
         _list(as_json=json)
         return
     setup = Setup(model=model, out=out, limit=limit, processes=processes, device=device)
-    records = _run(names, setup, overwrite)
+    with shown_log():
+        records = _run(names, setup, overwrite)
     if json:
         print_json({"schema": 1, "command": "study", "studies": records})
     else:

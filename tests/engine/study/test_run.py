@@ -88,15 +88,18 @@ def test_a_study_leaves_a_record_a_plot_and_its_evaluations(segmenter, tmp_path:
     assert read_record(out / "evaluations/own.json", "evaluation")["command"] == record["command"]
 
 
-def test_studies_share_evaluations_and_take_up_what_is_there(segmenter, tmp_path: Path):
+def test_studies_share_evaluations_and_take_up_what_is_there(segmenter, tmp_path: Path, caplog):
+    caplog.set_level("INFO", "leanseg.engine.resuming")
     setup = Setup(out=tmp_path)
     first = run_studies(["halves", "again"], setup)
     calls = segmenter.calls
-    assert calls == 4 * 4 + 2
+    assert calls == 4 * 4 + 2 and not caplog.messages
     second = run_studies(["again", "halves"], setup)
     assert segmenter.calls == calls
     assert [each["analysis"] for each in second] == [each["analysis"] for each in reversed(first)]
+    assert caplog.messages == [f"resumed from {tmp_path}/evaluations: 2 of 2 evaluations are done"]
     run_studies(["again"], setup, overwrite=True)
+    assert len(caplog.messages) == 1
     assert segmenter.calls == calls + 4 * 4
 
 

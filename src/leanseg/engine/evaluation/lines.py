@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from leanseg.engine.evaluation.scoring import Line
+from leanseg.engine.resuming import log_resumed
 from leanseg.errors import DataError
 
 
@@ -71,6 +72,8 @@ class Lines:
         if failed and set.intersection(*failed):
             done = {}
             self.write(())
+        if done:
+            log_resumed(self.path, f"{len(done)} samples are done")
         return done
 
     def gather(self) -> dict[int, Line]:

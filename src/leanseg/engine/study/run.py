@@ -8,6 +8,7 @@ from typing import Any
 
 from leanseg.engine.evaluation.request import Request, evaluation_record, finished, plan
 from leanseg.engine.records import record, write_json
+from leanseg.engine.resuming import log_resumed
 from leanseg.engine.study.base import KIND, Setup
 from leanseg.engine.study.plots import check_plot
 from leanseg.engine.study.registry import find
@@ -49,7 +50,11 @@ def run_studies(
             things under one key, a finished record of another evaluation where one of these is to stand.
     """
     evaluations: dict[str, dict[str, Any]] = {}
-    for key, request in planned(names, setup, overwrite=overwrite).items():
+    requests = planned(names, setup, overwrite=overwrite)
+    there = 0 if overwrite else sum(request.out.exists() for request in requests.values())
+    if there:
+        log_resumed(setup.out / "evaluations", f"{there} of {len(requests)} evaluations are done")
+    for key, request in requests.items():
         evaluations[key] = _evaluated(key, request, progress, overwrite)
     records = []
     for name in names:

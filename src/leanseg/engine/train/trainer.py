@@ -7,7 +7,6 @@ the global random state.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -19,6 +18,7 @@ import torch.distributed as dist
 from torch import nn
 
 from leanseg.data.scenes import SceneOptions
+from leanseg.engine.resuming import log_resumed
 from leanseg.engine.train.alignment import align_vocabulary, mark_positions
 from leanseg.engine.train.auxiliary import AuxiliaryHeads
 from leanseg.engine.train.batches import to_device
@@ -29,7 +29,6 @@ from leanseg.errors import TrainingError
 from leanseg.models.instructseg.model import InstructSeg
 from leanseg.models.instructseg.tokenizer import TextTokenizer
 
-logger = logging.getLogger(__name__)
 HEADS_RATE = 3.0
 
 
@@ -108,6 +107,8 @@ def train_stage(
     result, checkpoint = options.out / f"{stage.name}.safetensors", options.out / f"{stage.name}.checkpoint"
     if result.exists():
         load_weights(model, auxiliary, result)
+        if options.rank == 0:
+            log_resumed(result, f"stage {stage.name} is done")
         return result
     model.to(options.device).train()
     auxiliary.to(options.device).train()
@@ -123,7 +124,8 @@ def train_stage(
     )
     if checkpoint.exists():
         run.load(checkpoint)
-        logger.info("stage %s resumes at step %d", stage.name, run.step)
+        if options.rank == 0:
+            log_resumed(checkpoint, f"step {run.step} of {stage.steps} of stage {stage.name} is done")
     for _ in _steps(model, auxiliary, tokenizer, stage, options, run):
         if options.rank == 0 and (run.step % options.checkpoint_every == 0 or run.step == stage.steps):
             run.save(checkpoint)

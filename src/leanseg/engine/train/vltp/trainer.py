@@ -6,7 +6,6 @@ parameters, moving averages and the optimiser. The global random state is not to
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from leanseg.engine.resuming import log_resumed
 from leanseg.engine.train.batches import to_device
 from leanseg.engine.train.progress import MovingAverage, Run, floats, learning_rate, load_weights, write_log
 from leanseg.engine.train.vltp.learner import Learner
@@ -23,7 +23,6 @@ from leanseg.engine.train.vltp.pictures import Source, make_batch
 from leanseg.engine.train.vltp.pool import Pool
 from leanseg.errors import TrainingError
 
-logger = logging.getLogger(__name__)
 HEADS_RATE = 2.0
 CLIP_NORM = 1.0
 
@@ -129,6 +128,8 @@ def train_stage(
     result, checkpoint = options.out / f"{stage.name}.safetensors", options.out / f"{stage.name}.checkpoint"
     if result.exists():
         load_weights(learner.model, learner.auxiliary, result)
+        if accelerator.is_main_process:
+            log_resumed(result, f"stage {stage.name} is done")
         return result
     losses = prepare_losses()
     learner.to(accelerator.device).train()
@@ -137,7 +138,8 @@ def train_stage(
     run = Run(parameters=parameters, optimizer=optimizer, average=average)
     if checkpoint.exists():
         run.load(checkpoint)
-        logger.info("stage %s resumes at step %d", stage.name, run.step)
+        if accelerator.is_main_process:
+            log_resumed(checkpoint, f"step {run.step} of {stage.steps} of stage {stage.name} is done")
     for _ in _steps(learner, losses, accelerator, options, run):
         if run.step % options.checkpoint_every == 0 or run.step == stage.steps:
             if accelerator.is_main_process:
