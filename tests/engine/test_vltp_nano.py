@@ -24,7 +24,7 @@ def nano() -> ModelSegmenter:
 
 
 def test_it_is_the_preset_and_its_files_are_small(nano: ModelSegmenter) -> None:
-    assert nano.model.config == VLTP_PRESETS["nano"]
+    assert nano.model.config == VLTP_PRESETS["nano"] and nano.model.config.sam.grid.n_tokens >= 729
     assert all(path.stat().st_size <= 16_000_000 for path in FOLDER.iterdir())
     assert [each["name"] for each in read_record(FOLDER / "training.json", "training")["stages"]][-1] == "prune"
 
@@ -40,10 +40,10 @@ def test_its_masks_depend_on_what_is_asked(nano: ModelSegmenter) -> None:
 
 
 def test_its_stages_keep_the_target_more_often_than_chance(nano: ModelSegmenter) -> None:
-    dataset, shares = split("tasks"), []
+    dataset, shares, sam = split("tasks"), [], nano.model.config.sam
     for index in range(N_SAMPLES):
         sample = dataset[index]
-        (labels,) = patch_labels(torch.from_numpy(sample.target), size=144, patch=8).bool()
+        (labels,) = patch_labels(torch.from_numpy(sample.target), size=sam.image_size, patch=sam.patch_size).bool()
         result = nano.segment(sample.clip, sample.instruction, keep_ratio=0.3)
         for selection in result.selections:
             shares.append(float(selection.mask()[0][labels].float().mean()))

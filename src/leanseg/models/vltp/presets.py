@@ -6,9 +6,9 @@ from leanseg.models.sam.config import SamConfig
 from leanseg.models.vltp.config import ClipConfig, GuideConfig, LlamaConfig, VLTPConfig
 
 NANO = VLTPConfig(
-    # 18 x 18 tokens, which two processor cores can train in an hour.
+    # 27 x 27 tokens, as many as SigLIP's towers have, on which windows of 9 fit without padding.
     sam=SamConfig(
-        image_size=144,
+        image_size=216,
         patch_size=8,
         width=192,
         depth=8,

@@ -206,6 +206,7 @@ def _accelerator(request: VLTPRequest, rank: int, rendezvous: str) -> Accelerato
         # accelerate reads these, though processes that share a file need no address.
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(request.processes)}
         os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+        os.environ["OMP_NUM_THREADS"] = str(request.threads)  # else accelerate sets a number of its own
         dist.init_process_group(
             "gloo" if on_cpu else "nccl", init_method=rendezvous, rank=rank, world_size=request.processes
         )
@@ -244,8 +245,8 @@ def _worker(rank: int, job: VLTPJob, rendezvous: str, prepare: Callable[[], None
     if prepare is not None:
         prepare()
     request = job.request
+    torch.set_num_threads(request.threads)
     accelerator = _accelerator(request, rank, rendezvous)
-    torch.set_num_threads(request.threads)  # behind accelerate, which sets a number of its own
     with accelerator.main_process_first():
         tokenizer = _tokenizer(job)
     model, heads = new_model(job, tokenizer)

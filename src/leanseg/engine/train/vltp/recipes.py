@@ -10,14 +10,14 @@ from leanseg.errors import TrainingError, unknown_name
 
 _NANO = (
     VLTPStage(
-        name="sam", losses="prompts", steps=700, frames=4, texts=1, learning_rate=5e-4, decay_share=0.3, trains=SAM,
+        name="sam", losses="prompts", steps=550, frames=4, texts=1, learning_rate=5e-4, decay_share=0.3, trains=SAM,
     ),
     VLTPStage(
-        name="words", losses="words", steps=1000, frames=5, texts=12, learning_rate=1.5e-3, decay_share=0.4,
+        name="words", losses="words", steps=1400, frames=5, texts=12, learning_rate=1.5e-3, decay_share=0.4,
         trains=WORDS,
     ),
     VLTPStage(
-        name="guide", losses="guide", steps=500, frames=4, texts=6, learning_rate=1e-3, decay_share=0.5, trains=GUIDE,
+        name="guide", losses="guide", steps=400, frames=4, texts=6, learning_rate=1e-3, decay_share=0.5, trains=GUIDE,
         warmup=30,
     ),
     VLTPStage(
