@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = ROOT / "src" / "leanseg" / "assets" / "demo"
 OUT = Path("out") / "demo"
 PRUNER = "evtp(keep_ratio=0.2)"
-# What VLTP's small model was taught to be asked: things by their kind or use.
-VLTP = ("picture.png", "every box of fries", "something that you can eat")
+# What VLTP's small model was taught to be asked: things by their kind or use. Chosen among good answers.
+VLTP = ("picture.png", "every insect", "you can eat the thing when you are hungry")
 
 
 def main() -> int:
