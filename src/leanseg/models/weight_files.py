@@ -19,6 +19,8 @@ from leanseg.models.instructseg import files
 
 TORCH_ENDINGS = (".pth", ".pt", ".bin")
 TORCH_FILE, TORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+# Tied weights are stored once and copied under each of their names; a few names each is far more than any release has.
+MOST_COPIES = 4
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,24 @@ def _mapped(path: Path) -> dict[str, Tensor]:
             f"{path} holds {len(strange)} entries that are no plain tensors ({', '.join(strange[:5])}); expected "
             "tensors by name; take the release"
         )
+    _check_memory(content, path)
     return content
+
+
+def _check_memory(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse shapes that the file has no numbers for: an archive may repeat a few bytes as a tensor of any size."""
+    hollow = sorted(name for name, tensor in tensors.items() if tensor.nbytes > tensor.untyped_storage().nbytes())
+    if hollow:
+        raise WeightsError(
+            f"{path} holds {len(hollow)} tensors of more numbers than it stores for them ({', '.join(hollow[:5])}); "
+            "expected every number in the file; take the release, or save it anew with contiguous tensors"
+        )
+    size, total = path.stat().st_size, sum(tensor.nbytes for tensor in tensors.values())
+    if total > MOST_COPIES * size:
+        raise WeightsError(
+            f"{path} has {size} bytes and its tensors would take {total}; expected at most {MOST_COPIES} times the "
+            "file, room for tied weights; take the release, or save it anew with contiguous tensors"
+        )
 
 
 def _is_plain(value: object) -> bool:
