@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EPILOG = (
     "Examples: leanseg flops --dataset refcoco --dataset revos --mode exact | "
     "leanseg flops --amdahl --mode exact --as-released | "
-    "leanseg flops --model vltp --stage 16:0.2 --stage 24:0.2 | "
+    "leanseg flops vltp --stage 16:0.2 --stage 24:0.2 | "
     "leanseg flops --amdahl --preset nano --mode exact --profile out/picture/result.json"
 )
 MODES = ("paper", "exact", "both")
@@ -60,7 +60,8 @@ _Selection = Annotated[str | None, typer.Option(help="exact: evtp (default), or 
 _Asked = Annotated[int | None, typer.Option(help="exact: instructions that share a frame. (default: 1)")]
 _TextTokens = Annotated[int | None, typer.Option(help="exact: of the instruction. (default: the data set's)")]
 _Template = Annotated[int | None, typer.Option(help="exact: around the instruction. (default: 69; clips 80)")]
-_Model = Annotated[str, typer.Option(help="instructseg (an answer) or vltp (SAM's image encoder with stages).")]
+_Name = Annotated[str | None, typer.Argument(metavar="MODEL", help="instructseg (default) or vltp (SAM with stages).")]
+_Model = Annotated[str | None, typer.Option(help="The same as the argument MODEL.")]
 _Size = Annotated[str | None, typer.Option(help="vltp: SAM's size, b, l or h. (default: h)")]
 _Stage = Annotated[
     list[str] | None, typer.Option(help="vltp: AFTER_BLOCK:KEEP_RATIO; repeat. (default: 16:0.2 24:0.2)")
@@ -90,7 +91,8 @@ class Request:
 
 
 def flops(
-    model: _Model = "instructseg",
+    name: _Name = None,
+    model: _Model = None,
     mode: _Mode = "both",
     dataset: _DataSet = None,
     visual_tokens: _Tokens = None,
@@ -127,7 +129,8 @@ def flops(
         "text_tokens": text_tokens, "template_tokens": template_tokens, "sizes": preset,
     }  # fmt: skip
     inputs = {"dataset": dataset, "visual_tokens": visual_tokens, "keep_ratio": keep_ratio, "amdahl": amdahl or None}
-    if flops_vltp.check_model(model, size, stage, {**inputs, "profile": profile, "plot": plot, **paper, **exact}):
+    others = {**inputs, "profile": profile, "plot": plot, **paper, **exact}
+    if flops_vltp.is_asked_for(name, model, {"size": size, "stage": stage}, others):
         return flops_vltp.run(_modes(mode), mode == "both", size, stage, as_json=as_json)
     request = Request(
         modes=_modes(mode),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from leanseg.costs.sam import sam
 
@@ -32,6 +33,18 @@ class Published:
         """What is really run, in 1e9 multiply-adds, with the prune decoder where it chooses."""
         cost = sam(self.size, self.stages, "exact")
         return (cost.total - (0 if self.is_guided else cost.parts["prune"])) * 1e3
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data; figures are in 1e12 multiply-adds."""
+        return {
+            "table": self.table,
+            "size": self.size,
+            "stages": [{"after_block": place, "keep_ratio": ratio} for place, ratio in self.stages.items()],
+            "printed": self.printed / 1e3,
+            "by_rule": self.by_rule / 1e3,
+            "exact": self.exact / 1e3,
+            "remark": self.remark,
+        }
 
 
 PUBLISHED = (

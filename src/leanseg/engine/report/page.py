@@ -152,7 +152,7 @@ def _cases(record: dict[str, Any], evaluation: Evaluation, segmenter: Any, rows:
 
 
 def _costs(record: dict[str, Any], evaluation: Evaluation, segmenter: Any) -> list[Section]:
-    """Return InstructSeg's costs; those of VLTP depend on its stages: `leanseg flops --model vltp`."""
+    """Return InstructSeg's costs; those of VLTP depend on its stages: `leanseg flops vltp`."""
     if not evaluation.tasks:
         return []
     ratios = sorted({row["keep_ratio"] for row in record["rows"] if row["pruner"]})
