@@ -63,9 +63,7 @@ _Template = Annotated[int | None, typer.Option(help="exact: around the instructi
 _Name = Annotated[str | None, typer.Argument(metavar="MODEL", help="instructseg (default) or vltp (SAM with stages).")]
 _Model = Annotated[str | None, typer.Option(help="The same as the argument MODEL.")]
 _Size = Annotated[str | None, typer.Option(help="vltp: SAM's size, b, l or h. (default: h)")]
-_Stage = Annotated[
-    list[str] | None, typer.Option(help="vltp: AFTER_BLOCK:KEEP_RATIO; repeat. (default: 16:0.2 24:0.2)")
-]
+_Stage = Annotated[list[str] | None, typer.Option(help="vltp: AFTER_BLOCK:KEEP_RATIO; repeat (default: 16:0.2 24:0.2)")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON (docs/cli.md) instead of tables.")]
 
 
