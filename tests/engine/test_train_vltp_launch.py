@@ -23,6 +23,7 @@ from leanseg.engine.train.vltp.recipes import RECIPES, recipe
 from leanseg.engine.train.vltp.trainer import LoopOptions, drawn, train_stage, trainable
 from leanseg.errors import DataError, LeansegError, TrainingError
 from leanseg.models.vltp.model import VLTP
+from leanseg.models.vltp.presets import VLTP_PRESETS
 from leanseg.models.vltp.tokenizer import load_guide_tokenizer
 
 
@@ -116,6 +117,17 @@ def test_adapters_move_the_language_model_and_are_merged(tmp_path: Path) -> None
     assert layers and all(name.endswith(("q_proj.weight", "v_proj.weight")) for name in layers)
 
 
+def test_a_method_that_the_presets_stages_do_not_fit_is_trained_at_its_own(tmp_path: Path) -> None:
+    assert plan(request_of(tmp_path, method="cts")).config.stages == ((0, 0.75),)
+    assert plan(request_of(tmp_path, method="svit")).config.stages == VLTP_PRESETS["tiny"].stages
+    plain = VLTP(replace(VLTP_PRESETS["tiny"], stages=()), tokenizer=tokenizer())
+    plain.save_pretrained(tmp_path / "plain")
+    asked = request_of(tmp_path, init=(tmp_path / "plain",), stages=("prune",))
+    with pytest.raises(TrainingError, match=r"expected one at least.*; write --at 2:0.2 --at 3:0.2"):
+        plan(asked)
+    assert plan(replace(asked, stages=("guide",))).config.stages == ()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -130,6 +142,8 @@ def test_adapters_move_the_language_model_and_are_merged(tmp_path: Path) -> None
         ({"stages": ("sams",)}, "training stage"),
         ({"prune": "all"}, "decoder"),
         ({"at": ((9, 0.5),)}, "rising numbers"),
+        ({"method": "cts", "at": ((1, 0.5), (3, 0.5))}, r"got stages after \[1, 3\].*; write --at 0:0.75, for example"),
+        ({"method": "cts", "at": ((0, 0.1),)}, "expected a keep ratio of at least"),
         ({"seed": -1}, "--seed is -1"),
         ({"data": "rio:train"}, "give a root"),
         ({"device": "cuda"}, "offers no CUDA device"),

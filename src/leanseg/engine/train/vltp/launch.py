@@ -25,6 +25,7 @@ from leanseg.engine.train.initial import initial_paths
 from leanseg.engine.train.progress import load_weights
 from leanseg.engine.train.run_record import training_record
 from leanseg.engine.train.scene_seeds import check_scenes
+from leanseg.engine.train.vltp.fitting import fitted
 from leanseg.engine.train.vltp.heads import TrainingHeads
 from leanseg.engine.train.vltp.learner import Learner
 from leanseg.engine.train.vltp.pictures import SCENES, Source, source_of
@@ -118,6 +119,8 @@ def plan(request: VLTPRequest) -> VLTPJob:
     if request.at is not None:
         config = replace(config, stages=request.at)
     stages = recipe(request.preset, request.stages, steps=request.steps, prune=request.prune)
+    if config.stages or any(stage.losses == "stages" for stage in stages):
+        config = fitted(config, may_change=request.method is not None and request.at is None)
     if request.data == SCENES:
         for stage in stages:
             check_scenes(stage, seed=request.seed, processes=request.processes)
