@@ -36,6 +36,10 @@ def test_released_sizes_have_the_released_number_of_parameters(size: str, parame
         ({"heads": True}, "heads is True"),
         ({"image_size": 57}, "image_size is 57; expected a multiple of the patch size 8"),
         ({"image_size": 8192}, "at most 4096"),
+        ({"image_size": 81 * 8}, "648 in patches of 8 is a grid of 81 x 81 tokens; expected at most 80 x 80"),
+        ({"image_size": 4096, "patch_size": 16}, "is a grid of 256 x 256 tokens; expected at most 80 x 80"),
+        ({"window": 15}, "window is 15 on a grid of 7 x 7 tokens; expected at most 14"),
+        ({"image_size": 160, "window": 21}, "window is 21 on a grid of 20 x 20 tokens; expected at most 20"),
         ({"width": 25}, "image encoder is 25 wide; expected a multiple of its 2 parts"),
         ({"dim": 18}, "decoder, at half its width, is 18 wide"),
         ({"dim": 20}, "dim is 20 and mask_channels 16"),
@@ -45,6 +49,11 @@ def test_released_sizes_have_the_released_number_of_parameters(size: str, parame
 def test_sizes_that_make_no_model_are_refused(changes: dict[str, Any], message: str):
     with pytest.raises(WeightsError, match=message):
         tiny_config(**changes)
+
+
+@pytest.mark.parametrize("changes", [{"window": 14}, {"image_size": 80 * 8, "window": 80}])
+def test_the_released_window_fits_any_grid_and_a_grid_may_be_larger_than_the_released(changes: dict[str, Any]):
+    assert tiny_config(**changes).window == changes["window"]
 
 
 def test_an_unknown_size_lists_the_known_ones():

@@ -7,8 +7,11 @@ from dataclasses import dataclass, fields, replace
 from leanseg.core.tokens import Grid
 from leanseg.errors import WeightsError, unknown_name
 
-# Sizes that no weight's shape bounds, so that a stranger's file could ask for any amount of memory.
+# Sizes that no weight's shape bounds tightly, so that a stranger's file could ask for any amount of memory: attention
+# grows with the fourth power of a side. SAM's own grid has a side of 64 and its windows 14, whatever the grid.
 LARGEST_IMAGE = 4096
+LARGEST_SIDE = 80
+RELEASED_WINDOW = 14
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +27,7 @@ class SamConfig:
     width: int = 1280
     depth: int = 32
     heads: int = 16
-    window: int = 14
+    window: int = RELEASED_WINDOW
     global_blocks: tuple[int, ...] = (7, 15, 23, 31)
     mlp_ratio: int = 4
     dim: int = 256
@@ -45,6 +48,7 @@ class SamConfig:
                 f"SAM's image_size is {self.image_size}; expected a multiple of the patch size {self.patch_size}, at "
                 f"most {LARGEST_IMAGE}"
             )
+        self._check_grid()
         for width, heads, owner in (
             (self.width, self.heads, "image encoder"),
             (self.dim, 2 * self.decoder_heads, "decoder, at half its width,"),
@@ -58,6 +62,19 @@ class SamConfig:
         outside = [index for index in self.global_blocks if not 0 <= index < self.depth]
         if outside:
             raise WeightsError(f"SAM's global_blocks hold {outside}; expected indices in 0..{self.depth - 1}")
+
+    def _check_grid(self) -> None:
+        side = self.grid.height
+        if side > LARGEST_SIDE:
+            raise WeightsError(
+                f"SAM's image_size {self.image_size} in patches of {self.patch_size} is a grid of {side} x {side} "
+                f"tokens; expected at most {LARGEST_SIDE} x {LARGEST_SIDE}; correct config.json"
+            )
+        if self.window > max(side, RELEASED_WINDOW):
+            raise WeightsError(
+                f"SAM's window is {self.window} on a grid of {side} x {side} tokens; expected at most "
+                f"{max(side, RELEASED_WINDOW)}; correct config.json"
+            )
 
     @property
     def grid(self) -> Grid:
