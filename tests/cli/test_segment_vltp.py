@@ -114,11 +114,12 @@ def test_keeping_everything_draws_no_token(run, folder, picture, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--task", "reasoning"], "unknown option of segment 'task'"),
-        (["--site", "after_projector"], "unknown option of segment 'site'"),
-        (["--position-ids", "original"], "unknown option of segment 'position_ids'"),
-        (["--mass-preserving"], "unknown option of segment 'mass_preserving'"),
-        (["--template", "paper"], "unknown option of segment 'template'"),
+        (["--task", "reasoning"], "VLTP takes no --task: its guide is asked in one way"),
+        (["--task", "referring"], "drop it, or choose an InstructSeg model"),
+        (["--site", "after_projector"], "VLTP takes no --site: its tokens are chosen at stages"),
+        (["--position-ids", "original"], "VLTP takes no --position-ids: its language model reads all tokens"),
+        (["--mass-preserving"], "VLTP takes no --mass-preserving: tokens that a stage drops are frozen"),
+        (["--template", "paper"], "VLTP takes no --template: the template of its conversations is in the model"),
         (["--pruner", "vtlp"], "did you mean 'vltp'"),
         (["--pruner", "vltp(keep_ratio=0.1)", "--keep-ratio", 0.2], "contradict"),
         (["--keep-ratio", 1.5], "1.5"),

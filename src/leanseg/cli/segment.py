@@ -32,13 +32,13 @@ DEFAULT_KEEP_RATIO = 0.2
 DEFAULT_POSITION_IDS = "compact"
 DEFAULT_SITE = "before_projector"
 SHIPPED = "instructseg-nano"
-# What InstructSeg has and VLTP has not: refused there, unless it is left as it is.
-OTHERS_DEFAULTS = {
-    "task": None,
-    "position_ids": DEFAULT_POSITION_IDS,
-    "site": DEFAULT_SITE,
-    "mass_preserving": False,
-    "template": None,
+# What InstructSeg has and VLTP has not, as it is when it is left alone, and why VLTP refuses anything else.
+OTHERS: dict[str, tuple[Any, str]] = {
+    "task": (None, "its guide is asked in one way, whatever the instruction"),
+    "position_ids": (DEFAULT_POSITION_IDS, "its language model reads all tokens of the picture"),
+    "site": (DEFAULT_SITE, "its tokens are chosen at stages between SAM's blocks"),
+    "mass_preserving": (False, "tokens that a stage drops are frozen, and nobody stands for them"),
+    "template": (None, "the template of its conversations is in the model's configuration"),
 }
 EPILOG = (
     'Examples: leanseg segment picture.png "the dog left of the red apple" | '
@@ -172,15 +172,24 @@ def _options(family: str, spec: str | None, keep_ratio: float | None, **given: A
 
     if family == "vltp":
         # A name is the model's to fill with what it learnt; a file's class is the command line's alone.
+        _refuse_others(given)
         made = None if spec is None else _pruner(spec, keep_ratio, learned={"scorer": len})
         chosen = made if made is not None and ".py:" in made.name else spec
-        options = {name: value for name, value in given.items() if value != OTHERS_DEFAULTS[name]}
-        options |= {"pruner": chosen, "keep_ratio": keep_ratio}
+        options = {"pruner": chosen, "keep_ratio": keep_ratio}
     else:
         made = _pruner(spec or DEFAULT_PRUNER, keep_ratio)
         options = {"pruner": made, **given}
     check_options(family, {**options, "pruner": made})
     return options
+
+
+def _refuse_others(given: dict[str, Any]) -> None:
+    for name, value in given.items():
+        default, why = OTHERS[name]
+        if value != default:
+            raise InputError(
+                f"VLTP takes no --{name.replace('_', '-')}: {why}; drop it, or choose an InstructSeg model"
+            )
 
 
 def _run(request: Request, info: ClipInfo, said: list[str]) -> dict[str, Any]:
