@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -115,6 +116,43 @@ def test_adapters_move_the_language_model_and_are_merged(tmp_path: Path) -> None
     changed = {name for name in after if not torch.equal(after[name], before[name])}
     layers = {name.rpartition(".layers.")[2] for name in changed if ".language_model.layers." in name}
     assert layers and all(name.endswith(("q_proj.weight", "v_proj.weight")) for name in layers)
+
+
+def test_a_folder_of_another_request_is_refused_and_the_same_one_resumes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = request_of(tmp_path, stages=("prune",), steps=1, at=((1, 0.5),))
+    model = run_job(plan(first))
+    written = (model / "config.json").read_bytes()
+    other = replace(first, at=((1, 0.2),), prune="decoder", seed=7)
+    with pytest.raises(
+        TrainingError, match=r"at \[\[1, 0.5\]\] there, \[\[1, 0.2\]\] here; seed 0 .*: choose another --out"
+    ) as one:
+        plan(other)
+    assert "prune 'both' there, 'decoder' here" in str(one.value)
+    with pytest.raises(TrainingError, match="another request"):
+        run_job(replace(plan(replace(other, out=tmp_path / "new")), request=replace(other, out=first.out)))
+    for change in ({"processes": 2}, {"precision": "bfloat16"}, {"steps": 2}, {"method": "random"}, {"stages": None}):
+        with pytest.raises(TrainingError, match=f"{next(iter(change))} .* there"):
+            plan(replace(first, **change))
+    assert (model / "config.json").read_bytes() == written
+    caplog.set_level("INFO", "leanseg.engine.resuming")
+    run_job(plan(replace(first, threads=2, method="vltp")))
+    assert caplog.messages == [f"resumed from {first.out}/prune.safetensors: stage prune is done"]
+
+
+def test_finished_stage_files_that_a_user_copies_into_a_new_folder_are_gone_on_from(tmp_path: Path) -> None:
+    first = request_of(tmp_path, stages=("guide",), steps=1)
+    run_job(plan(first))
+    brought = tmp_path / "brought" / "guide.safetensors"
+    brought.parent.mkdir()
+    shutil.copy(first.out / "guide.safetensors", brought)
+    shutil.copy(first.out / "guide.jsonl", brought.parent)
+    again = replace(first, out=brought.parent, stages=("guide", "prune"), seed=3)
+    run_job(plan(again))
+    assert (brought.parent / "prune.safetensors").exists()
+    with pytest.raises(TrainingError, match="seed 3 there, 4 here"):
+        plan(replace(again, seed=4))
 
 
 def test_a_method_that_the_presets_stages_do_not_fit_is_trained_at_its_own(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ import os
 import shlex
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -25,6 +26,7 @@ from leanseg.engine.train.initial import initial_paths
 from leanseg.engine.train.progress import load_weights
 from leanseg.engine.train.run_record import training_record
 from leanseg.engine.train.scene_seeds import check_scenes
+from leanseg.engine.train.vltp.asked import check_asked, keep_asked
 from leanseg.engine.train.vltp.fitting import fitted
 from leanseg.engine.train.vltp.heads import TrainingHeads
 from leanseg.engine.train.vltp.learner import Learner
@@ -107,6 +109,18 @@ class VLTPJob:
     init: Sequence[Path] = ()
     """Files of earlier stages and model folders, loaded in order before the first stage."""
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What decides the weights: not where it runs, but on how many processes, as these draw the pictures."""
+        names = ("preset", "init", "tokenizer", "data", "root", "seed", "prune", "lora", "precision", "processes")
+        return {
+            "stages": [stage.name for stage in self.stages],
+            "method": self.config.method,
+            "at": self.config.stages,
+            **{name: getattr(self.request, name) for name in names},
+            "recipe": {stage.name: asdict(stage) for stage in self.stages},
+        }
+
 
 def plan(request: VLTPRequest) -> VLTPJob:
     """Check everything that can be checked before a long run starts, and return the job."""
@@ -127,7 +141,9 @@ def plan(request: VLTPRequest) -> VLTPJob:
     else:
         open_dataset(request.data, request.root)
     source = request.tokenizer or (folders[-1] if folders else None)
-    return VLTPJob(request=request, config=config, stages=stages, tokenizer=source, init=init)
+    job = VLTPJob(request=request, config=config, stages=stages, tokenizer=source, init=init)
+    check_asked(request.out, job.asked)
+    return job
 
 
 def _check(request: VLTPRequest, init: Sequence[Path]) -> None:
@@ -186,6 +202,7 @@ def run_job(job: VLTPJob, *, prepare: Callable[[], None] | None = None) -> Path:
     `prepare` is called first in every process, to set up logging, for example; it must be picklable.
     """
     folder = job.request.out / MODEL_FOLDER
+    keep_asked(job.request.out, job.asked)
     if job.request.processes == 1:
         _worker(0, job, "", prepare)
         return folder
