@@ -250,6 +250,23 @@ def test_a_clip_that_would_not_fit_into_memory_is_read_frame_by_frame(monkeypatc
     assert item.target(2)[0].shape == (120, 160)
 
 
+def test_objects_that_would_not_fit_into_memory_together_are_refused(tmp_path):
+    shutil.copytree(SAMPLES, tmp_path, dirs_exist_ok=True)
+    many = 256 * 1024**2 // (120 * 160) + 1
+    path = tmp_path / "RIO/RIO_common_all_thing.json"
+    entries = json.loads(path.read_text())
+    entries[0]["mask_list"] = [[]] * many
+    path.write_text(json.dumps(entries))
+    with pytest.raises(DataError, match=rf"rio/common/0 has {many} objects of 120 x 160 pixels; expected at most 268"):
+        data.open("rio:common", tmp_path).instances(0)
+    path = tmp_path / "coco-tasks/annotations/task_1_test.json"
+    content = json.loads(path.read_text())
+    content["annotations"] = [{"category_id": 1, "image_id": content["images"][0]["id"], "segmentation": []}] * many
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=rf"coco_tasks/1/901 has {many} objects of 120 x 160 pixels; .* mend the file"):
+        data.open("coco_tasks:task_1_test", tmp_path).instances(0)
+
+
 def test_frames_in_memory_are_bounded(monkeypatch):
     monkeypatch.setattr("leanseg.data.base._CACHE_BYTES", 120 * 160 * 3 * 2)
     dataset = data.open("revos:valid", SAMPLES)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from leanseg.data.base import FileDataset, Item, Labels
 from leanseg.data.checks import field
 from leanseg.data.json_files import JsonItems, index_arrays
-from leanseg.data.raster import known_rule, segmentation_mask
+from leanseg.data.raster import known_rule, segmentation_mask, stacked
 from leanseg.data.rio import COCO_HOMES
 from leanseg.errors import DataError
 
@@ -106,8 +106,8 @@ class COCOTasks(FileDataset):
         """Return the mask of each preferred object, (n, H, W); n is 0 where there is none."""
         task, image_id, _, size = self._units[index]
         places = self._preferred.get((task, image_id), [])
-        masks = [self._mask(task, place, size, f"coco_tasks/{task}/{image_id}") for place in places]
-        return np.array(masks, dtype=bool).reshape(len(places), *size)
+        name = f"coco_tasks/{task}/{image_id}"
+        return stacked((self._mask(task, place, size, name) for place in places), len(places), size, name)
 
     def statistics(self) -> dict[str, Any]:
         return {

@@ -25,6 +25,8 @@ Corner = tuple[int, int]
 # An outline is walked in memory, so its length is bounded before that, and so is how far it may leave the picture.
 MAX_OUTLINE_PIXELS = 2_000_000
 MAX_COORDINATE = 4 * MAX_SIDE_PIXELS
+# The objects of one picture are in memory together: 873 of them at 640 x 480.
+MAX_OBJECT_PIXELS = 256 * 1024**2
 _FRACTION_BITS = 16  # of OpenCV's fixed point
 _HALF = 1 << (_FRACTION_BITS - 1)
 
@@ -129,6 +131,20 @@ def segmentation_mask(segmentation: Any, height: int, width: int, what: str, *, 
         else:
             mask |= fill(polygon(part, what), height, width)
     return mask
+
+
+def stacked(masks: Iterable[Mask], count: int, size: tuple[int, int], what: str) -> NDArray[np.bool_]:
+    """Return `count` masks of one picture as (n, H, W); none is drawn where they would take too much memory."""
+    height, width = size
+    if count * height * width > MAX_OBJECT_PIXELS:
+        raise DataError(
+            f"{what} has {count} objects of {height} x {width} pixels; expected at most {MAX_OBJECT_PIXELS} pixels of "
+            "one picture's objects; mend the file"
+        )
+    together = np.empty((count, height, width), dtype=bool)
+    for place, mask in enumerate(masks):
+        together[place] = mask
+    return together
 
 
 def _parts(segmentation: Any, what: str) -> Iterable[Any]:

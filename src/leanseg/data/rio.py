@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from leanseg.data.base import FileDataset, Item, Labels
 from leanseg.data.checks import field
 from leanseg.data.json_files import index_array
-from leanseg.data.raster import known_rule, segmentation_mask
+from leanseg.data.raster import known_rule, segmentation_mask, stacked
 from leanseg.errors import DataError
 
 FILES = {"train": "RIO_train*.json", "common": "RIO_common*.json", "uncommon": "RIO_uncommon*.json"}
@@ -92,8 +92,8 @@ class RIO(FileDataset):
         name = f"rio/{self.split}/{self._units[index][0]}"
         size = field(entry, "height", int, name), field(entry, "width", int, name)
         parts = field(entry, "mask_list", list, name)
-        masks = [segmentation_mask(part, *size, name, rule=self.rule) for part in parts]
-        return np.array(masks, dtype=bool).reshape(len(parts), *size)
+        masks = (segmentation_mask(part, *size, name, rule=self.rule) for part in parts)
+        return stacked(masks, len(parts), size, name)
 
     def statistics(self) -> dict[str, Any]:
         return {"pictures": len(self._pictures), "objects": self._objects, "expressions": len(self)}
