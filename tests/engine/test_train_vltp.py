@@ -80,6 +80,20 @@ def test_points_lie_in_their_things_and_boxes_around_them() -> None:
     assert again.points is not None and torch.equal(again.points[0], places)
 
 
+def test_pictures_without_anything_to_point_at_get_no_prompts_and_teach_nothing() -> None:
+    seen = square(40, 56)
+    empty = replace(seen, things=np.zeros_like(seen.things), targets=np.zeros_like(seen.targets))
+    batch = make_batch([empty, seen], TINY)
+    for prompts in draw_prompts(batch, 56, 8, generator()):
+        assert prompts.rows.tolist() == [1] * 4 and [len(each) for each in prompts.targets] == [0, 4]
+    taught = learner(stage("sam", auxiliary=False))
+    both, alone = (taught(make_batch(of, TINY), generator()) for of in ([empty, seen], [seen]))
+    assert all(torch.allclose(both[name], alone[name], atol=1e-5) for name in alone)
+    nothing = taught(make_batch([empty], TINY), generator())
+    assert set(nothing) == set(both) and total(nothing) == 0
+    total(nothing).backward()
+
+
 def test_every_stage_step_and_process_draws_its_own_scenes_again_alike() -> None:
     source, of = scenes_source(0), stage("guide")
     first, other = source(of, 0, 0, 2), source(of, 0, 1, 2)

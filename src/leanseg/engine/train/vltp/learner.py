@@ -77,6 +77,8 @@ def prompt_losses(learner: Learner, batch: Batch, generator: torch.Generator) ->
 
 def _prompted(learner: Learner, batch: Batch, embeddings: Tensor, prompts: Prompts) -> dict[str, Tensor]:
     sam = learner.model.sam
+    if not len(prompts.rows):
+        return dict.fromkeys(("bce", "dice", "quality"), 0 * embeddings.sum())
     sparse, dense = sam.prompt_encoder(points=prompts.points, boxes=prompts.boxes)
     low, quality = sam.mask_decoder(embeddings[prompts.rows], sam.prompt_encoder.image_pe(), sparse, dense)
     logits = _at_pictures(low, batch, [len(each) for each in prompts.targets], sam.config.image_size)

@@ -142,13 +142,21 @@ class Prompts:
 
 
 def draw_prompts(batch: Batch, size: int, count: int, generator: torch.Generator) -> tuple[Prompts, Prompts]:
-    """Draw `count` prompts a picture: half are points in one thing or several, half a box around one, both jittered."""
+    """Draw `count` prompts a picture: half are points in one thing or several, half a box around one, both jittered.
+
+    A picture without anything to point at gets none.
+    """
     rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
     half = max(1, count // 2)
-    points, labels, boxes = [], [], []
+    points, labels, boxes, rows = list[Tensor](), list[Tensor](), list[Tensor](), list[int]()
     wanted: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for picture in batch.pictures:
+    for row, picture in enumerate(batch.pictures):
         seen = [index for index in range(len(picture.things)) if picture.things[index].any()]
+        if not seen:
+            for targets in wanted:
+                targets.append(torch.zeros(0, *picture.image.shape[:2]))
+            continue
+        rows += [row] * half
         scale = size / max(picture.image.shape[:2])
         chosen = [rng.permutation(seen)[: int(rng.choice((1, 1, 1, 2, 3)))] for _ in range(half)]
         drawn = [_points(picture, things, scale, rng) for things in chosen]
@@ -158,10 +166,13 @@ def draw_prompts(batch: Batch, size: int, count: int, generator: torch.Generator
         singles = rng.choice(seen, size=half)
         boxes += [_box(picture.things[index], scale, rng) for index in singles]
         wanted[1].append(torch.from_numpy(picture.things[singles]).float())
-    rows = torch.arange(len(batch.pictures)).repeat_interleave(half)
+    if not rows:
+        none = torch.zeros(0, dtype=torch.long)
+        return Prompts(rows=none, targets=tuple(wanted[0])), Prompts(rows=none, targets=tuple(wanted[1]))
+    of = torch.tensor(rows)
     return (
-        Prompts(rows=rows, targets=tuple(wanted[0]), points=(torch.stack(points), torch.stack(labels))),
-        Prompts(rows=rows, targets=tuple(wanted[1]), boxes=torch.stack(boxes)),
+        Prompts(rows=of, targets=tuple(wanted[0]), points=(torch.stack(points), torch.stack(labels))),
+        Prompts(rows=of, targets=tuple(wanted[1]), boxes=torch.stack(boxes)),
     )
 
 
