@@ -214,6 +214,49 @@ def test_a_model_may_have_another_method_of_its_own(tmp_path):
         plain.segment(picture(), INSTRUCTION, pruner="vltp")
 
 
+OWN_STAGES = {"cts": ((0, 0.6),), "dtop": ((1, 1.0), (3, 1.0)), "svit": ((1, 0.7), (2, 0.5))}
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        (method, options, f"{name} would change nothing on a model of the method {method}: its {decides}")
+        for method, decides in (("svit", "gates say who stays"), ("dtop", "confidence says who leaves"))
+        for options, name in (
+            ({"keep_ratio": 0.02}, "keep_ratio"),
+            ({"stages": [(2, 0.02)]}, "other stages and keep_ratio"),
+            ({"policy": "stale_kv"}, "policy"),
+            ({"reactivate": False}, "reactivate"),
+        )
+    ]
+    + [
+        ("cts", {"policy": "stale_kv"}, "policy would change nothing on a model of the method cts: its network shares"),
+        ("cts", {"reactivate": False}, "reactivate would change nothing"),
+        ("cts", {"stages": [(2, 0.5)]}, "cts shares before the first block"),
+    ],
+)
+def test_what_a_models_method_does_not_read_is_refused(method: str, options: dict[str, Any], message: str):
+    model = tiny_vltp(method=method, stages=OWN_STAGES[method])
+    with pytest.raises(LeansegError, match=message):
+        model.segment(picture(), INSTRUCTION, **options)
+
+
+@pytest.mark.parametrize("method", OWN_STAGES)
+def test_what_the_configuration_says_may_be_said_again(method: str):
+    model = tiny_vltp(method=method, stages=OWN_STAGES[method])
+    again = {"stages": list(OWN_STAGES[method]), "policy": "drop", "reactivate": True}
+    _same(model.segment(picture(), INSTRUCTION, **again), model.segment(picture(), INSTRUCTION))
+    chosen = model.segment(picture(), INSTRUCTION, stages=[(1, 0.5)], policy="stale_kv", pruner="random")
+    assert [selection.k for selection in chosen.selections] == [25]
+    assert model.segment(picture(), INSTRUCTION, stages=()).selections == ()
+
+
+def test_cts_reads_its_keep_ratio():
+    model = tiny_vltp(method="cts", stages=OWN_STAGES["cts"])
+    kept = [model.segment(picture(), INSTRUCTION, keep_ratio=ratio).selections[-1].k for ratio in (0.9, 0.6)]
+    assert kept[0] > kept[1]
+
+
 def test_guidance_may_come_from_elsewhere(model: VLTP, tmp_path):
     asked = [INSTRUCTION, "a dog"]
     cache = GuidanceCache(dim=16)

@@ -57,7 +57,8 @@ class EncoderMethod:
     """A method's default stages of a depth, its own weights, its encoder, and the weighted losses on these weights.
 
     `losses` take an answer and each patch's share inside the mask (`losses.patch_coverage`), one row per answer.
-    `guided`: it sees the instruction. `staged`: it takes policy and reactivation. `options`: of its own.
+    `guided`: it sees the instruction. `staged`: it takes policy and reactivation. `options`: of its own. `decides`: who
+    or what chooses where policy and reactivation do not; `ratios`: whether stages may change after training.
     """
 
     stages: Callable[[int], dict[int, float]]
@@ -67,6 +68,8 @@ class EncoderMethod:
     guided: bool = False
     staged: bool = True
     options: tuple[str, ...] = ()
+    decides: str = ""
+    ratios: bool = True
 
 
 def encoder_method(method: str) -> EncoderMethod:
@@ -185,6 +188,7 @@ ENCODERS: dict[str, EncoderMethod] = {
         weights=lambda config, stages: cts.CTSPolicy(config),
         losses=lambda weights, output, coverage: cts.policy_losses(output.logits[0], coverage),
         staged=False,
+        decides="its network shares as much as keep_ratio leaves, before the first block",
     ),
     "dtop": EncoderMethod(
         stages=lambda depth: dict.fromkeys((depth // 3, 2 * depth // 3), 1.0),
@@ -193,6 +197,8 @@ ENCODERS: dict[str, EncoderMethod] = {
         losses=lambda weights, output, coverage: dtop.head_losses(output, (coverage > 0).float()),
         staged=False,
         options=("confidence",),
+        decides="its confidence says who leaves, at the heads that it was trained with",
+        ratios=False,
     ),
     "svit": EncoderMethod(
         stages=lambda depth: {depth // 4: 0.7, depth // 2: 0.49, 3 * depth // 4: 0.343},
@@ -200,5 +206,7 @@ ENCODERS: dict[str, EncoderMethod] = {
         weights=svit.SViTGates,
         losses=lambda weights, output, coverage: svit.budget_losses(output.decisions, weights.targets),
         staged=False,
+        decides="its gates say who stays, from the block on from which they were trained",
+        ratios=False,
     ),
 }

@@ -141,6 +141,10 @@ class VLTP(nn.Module):
 
         `pruner`: None = the configuration's method; else this one chooses at every stage: a spec string (of registered
         names) takes the stage's ratio where it names none, a `Pruner` has its own. "vltp" is this model's decoder.
+
+        Raises:
+            InputError: another policy or reactivation than the configuration's, or other stages, where the
+                configuration's method does not read them.
         """
         config = self.config
         given = tuple(config.stages if stages is None else stages)
@@ -149,7 +153,7 @@ class VLTP(nn.Module):
             "reactivate": config.reactivate if reactivate is None else reactivate,
         }
         if given and pruner is None:
-            fitting = options if encoder_method(config.method).staged else {}
+            fitting = options if encoder_method(config.method).staged else self._nothing_ignored(given, options)
             return pruned_encoder(config.method, self.sam, dict(given), self.prune_decoder, **fitting)
         chosen = [Stage(place, self._pruner(pruner, ratio)) for place, ratio in given]
         return StagedEncoder.of(self.sam.image_encoder, chosen, **options)
@@ -172,6 +176,19 @@ class VLTP(nn.Module):
 
     def _projected(self, states: Tensor) -> Tensor:
         return self.seg_projector(states.to(next(self.seg_projector.parameters()).dtype))
+
+    def _nothing_ignored(self, stages: Stages, options: dict[str, Any]) -> dict[str, Any]:
+        """Refuse what a method without stages does not read; return the options that it does, none."""
+        config, method = self.config, encoder_method(self.config.method)
+        ignored = [name for name, value in options.items() if value != getattr(config, name)]
+        if not method.ratios and [tuple(pair) for pair in stages] != list(config.stages):
+            ignored += ["other stages", "keep_ratio"]
+        if ignored:
+            raise InputError(
+                f"{' and '.join(ignored)} would change nothing on a model of the method {config.method}: "
+                f"{method.decides}; drop the option, or name a pruner beside it, which then chooses instead"
+            )
+        return {}
 
     def _pruner(self, given: Pruner | str | None, keep_ratio: float) -> Pruner:
         if not isinstance(given, Pruner):
