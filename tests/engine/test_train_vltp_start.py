@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from tests.engine.vltp_training import learner, stage, tokenizer
 
+from leanseg.engine.train.vltp.fitting import load_folder
 from leanseg.engine.train.vltp.warm import start_from_tower
 from leanseg.errors import TrainingError
 from leanseg.models.instructseg.model import InstructSeg
@@ -15,6 +17,7 @@ from leanseg.models.presets import PRESETS
 from leanseg.models.vltp import pictures as clip
 from leanseg.models.vltp.presets import VLTP_PRESETS
 
+Stages = tuple[tuple[int, float], ...]
 TINY = VLTP_PRESETS["tiny"]
 
 
@@ -39,6 +42,34 @@ def test_eyes_start_from_a_tower_that_fits_and_no_other() -> None:
         start_from_tower(other, source)
     with pytest.raises(TrainingError, match=r"expected the same to start from it"):
         start_from_tower(model, InstructSeg(tiny))
+
+
+@pytest.mark.parametrize(
+    ("method", "before", "after", "fits"),
+    [
+        ("svit", ((1, 0.7), (3, 0.5)), ((2, 0.7), (3, 0.5)), False),
+        ("svit", ((1, 0.7), (3, 0.5)), ((1, 0.4), (2, 0.3)), True),
+        ("dtop", ((1, 1.0), (3, 1.0)), ((2, 1.0), (3, 1.0)), False),
+        ("dtop", ((1, 1.0), (3, 1.0)), ((1, 0.9), (3, 0.9)), True),
+        ("vltp", ((1, 0.5), (3, 0.5)), ((2, 0.2),), True),
+    ],
+)
+def test_a_methods_weights_are_taken_where_they_are_of_the_same_places(
+    method: str, before: Stages, after: Stages, fits: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "leanseg.engine.train.vltp.fitting")
+    given = learner(stage("prune"), method=method, stages=before).model
+    with torch.no_grad():
+        for parameter in given.parameters():
+            parameter.fill_(0.25)
+    given.save_pretrained(tmp_path)
+    model = learner(stage("prune"), method=method, stages=after).model
+    load_folder(model, tmp_path)
+    assert all(bool((parameter == 0.25).all()) for parameter in model.sam.parameters())
+    assert all(bool((parameter == 0.25).all()) for parameter in model.prune_decoder.parameters()) == fits
+    assert caplog.messages == (
+        [] if fits else [f"the weights of {method} at {after} start anew: {tmp_path} has those of {method} at {before}"]
+    )
 
 
 def test_what_every_conversation_says_alike_is_one_token() -> None:

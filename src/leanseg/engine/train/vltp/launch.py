@@ -27,7 +27,7 @@ from leanseg.engine.train.progress import load_weights
 from leanseg.engine.train.run_record import training_record
 from leanseg.engine.train.scene_seeds import check_scenes
 from leanseg.engine.train.vltp.asked import check_asked, keep_asked
-from leanseg.engine.train.vltp.fitting import fitted
+from leanseg.engine.train.vltp.fitting import fitted, load_folder
 from leanseg.engine.train.vltp.heads import TrainingHeads
 from leanseg.engine.train.vltp.learner import Learner
 from leanseg.engine.train.vltp.pictures import SCENES, Source, source_of
@@ -170,7 +170,7 @@ def _check(request: VLTPRequest, init: Sequence[Path]) -> None:
 def new_model(job: VLTPJob, tokenizer: GuideTokenizer) -> tuple[VLTP, TrainingHeads]:
     """Build model and heads from the run's seed, not from the global random state, then load `init` in order.
 
-    Of a model folder everything is taken but another method's weights.
+    Of a model folder everything is taken but a method's weights that do not fit this one's method and stages.
     """
     request = job.request
     guide = job.config.guide
@@ -184,11 +184,7 @@ def new_model(job: VLTPJob, tokenizer: GuideTokenizer) -> tuple[VLTP, TrainingHe
         start_from_tower(model, InstructSeg.from_pretrained(assets_folder() / DEFAULT_MODEL))
     for path in job.init:
         if path.is_dir():
-            given = VLTP.from_pretrained(path)
-            same = given.config.method == config.method
-            state = given.state_dict()
-            taken = {name: state[name] for name in state if same or not name.startswith("prune_decoder.")}
-            model.load_state_dict(taken, strict=False)
+            load_folder(model, path)
         else:
             load_weights(model, heads, path)
     if request.lora:
