@@ -88,20 +88,36 @@ def test_tokens_are_chosen_as_asked(run, folder, picture, arguments, counts):
     assert [len(kept) for kept in frame["stages"]] == counts
 
 
-def test_a_pruner_from_a_file_works_on_the_command_line(run, folder, picture, tmp_path):
+@pytest.mark.parametrize("own_name", ["", '    name: ClassVar[str] = "first"\n'])
+@pytest.mark.parametrize(
+    ("spec", "options", "counts"),
+    [
+        ("First", [], [25, 15]),
+        ("First", ["--keep-ratio", 0.4], [20, 20]),
+        ("First(keep_ratio=0.1)", [], [5, 5]),
+        ("First(inner=vltp())", [], [25, 15]),
+    ],
+)
+def test_a_pruner_from_a_file_takes_the_ratios_of_the_stages(
+    run, folder, picture, tmp_path, own_name, spec, options, counts
+):
     (tmp_path / "mine.py").write_text(
         "from dataclasses import dataclass\n"
+        "from typing import ClassVar\n"
         "from leanseg import Pruner, Selection\n"
         "@dataclass(frozen=True, kw_only=True)\n"
         "class First(Pruner):\n"
+        f"{own_name}"
+        "    inner: Pruner | None = None\n"
         "    def select(self, tokens, k):\n"
         "        import torch\n"
         "        return Selection(torch.arange(k).expand(tokens.batch, k).contiguous(), tokens.n_tokens)\n"
     )
-    spec = f"{tmp_path / 'mine.py'}:First(keep_ratio=0.1)"
-    outcome = run("segment", picture, ASKED, "--model", folder, "--json", "--pruner", spec)
+    asked = ("segment", picture, ASKED, "--model", folder, "--json", "--pruner", f"{tmp_path / 'mine.py'}:{spec}")
+    outcome = run(*asked, *options)
     assert outcome.code == 0, outcome.err
-    assert json.loads(outcome.out)["results"][0]["frames"][0]["stages"] == [[0, 1, 2, 3, 4]] * 2
+    stages = json.loads(outcome.out)["results"][0]["frames"][0]["stages"]
+    assert stages == [list(range(count)) for count in counts]
 
 
 def test_keeping_everything_draws_no_token(run, folder, picture, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from leanseg.models.vltp.encoders import encoder_weights, pruned_encoder
 from leanseg.models.vltp.guidance_cache import GuidanceCache
 from leanseg.models.vltp.model import VLTP
 from leanseg.models.vltp.pictures import clip_pixels
-from leanseg.pruners import EVTP, Attention, Joint, Random, ToMe
+from leanseg.pruners import EVTP, Attention, Joint, Random, ToMe, pruner
 
 TWO = "It is [SEG] and [SEG]."
 SIZES = [(41, 63), (63, 41), (56, 56), (8, 200), (200, 9), (1, 1), (57, 55)]
@@ -178,6 +179,7 @@ def test_any_selecting_method_may_choose(model: VLTP):
         )
     own = model.segment(picture(), INSTRUCTION, soft=True)
     _same(own, model.segment(picture(), INSTRUCTION, soft=True, pruner="vltp"))
+    _same(own, model.segment(picture(), INSTRUCTION, soft=True, pruner=partial(pruner, "vltp")))
     other = model.segment(picture(), INSTRUCTION, pruner="vltp(keep_ratio=0.1)")
     assert [selection.k for selection in other.selections] == [5, 5]
     assert other.protocol["stages"] == [[1, "vltp(keep_ratio=0.1)"], [3, "vltp(keep_ratio=0.1)"]]

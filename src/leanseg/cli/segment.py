@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -169,13 +170,13 @@ def _pruner(spec: str, keep_ratio: float | None, learned: dict[str, Any] | None 
 def _options(family: str, spec: str | None, keep_ratio: float | None, **given: Any) -> dict[str, Any]:
     """Return the options for a model of this family, after checking them as it will."""
     from leanseg.engine.segmenter import check_options
+    from leanseg.pruners import pruner
 
     if family == "vltp":
-        # A name is the model's to fill with what it learnt; a file's class is the command line's alone.
         _refuse_others(given)
+        # Made here only to be checked: each stage makes its own, of its ratio and of what the model learnt.
         made = None if spec is None else _pruner(spec, keep_ratio, learned={"scorer": len})
-        chosen = made if made is not None and ".py:" in made.name else spec
-        options = {"pruner": chosen, "keep_ratio": keep_ratio}
+        options = {"pruner": None if spec is None else partial(pruner, spec), "keep_ratio": keep_ratio}
     else:
         made = _pruner(spec or DEFAULT_PRUNER, keep_ratio)
         options = {"pruner": made, **given}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast, overload
 
@@ -133,7 +134,7 @@ class VLTP(nn.Module):
     def encoder(
         self,
         stages: Stages | None = None,
-        pruner: Pruner | str | None = None,
+        pruner: Pruner | str | partial[Pruner] | None = None,
         policy: str | None = None,
         reactivate: bool | None = None,
     ) -> PrunedEncoder:
@@ -141,6 +142,7 @@ class VLTP(nn.Module):
 
         `pruner`: None = the configuration's method; else this one chooses at every stage: a spec string (of registered
         names) takes the stage's ratio where it names none, a `Pruner` has its own. "vltp" is this model's decoder.
+        `partial(leanseg.pruner, "mine.py:Mine")` is a spec that may name a file's class, which runs that file.
 
         Raises:
             InputError: another policy or reactivation than the configuration's, or other stages, where the
@@ -190,12 +192,13 @@ class VLTP(nn.Module):
             )
         return {}
 
-    def _pruner(self, given: Pruner | str | None, keep_ratio: float) -> Pruner:
+    def _pruner(self, given: Pruner | str | partial[Pruner] | None, keep_ratio: float) -> Pruner:
         if not isinstance(given, Pruner):
             learned: dict[str, Any] = {"projection": prompt_projection(self.sam)}
             if isinstance(self.prune_decoder, PruneDecoder):
                 learned["scorer"] = PruneScorer(self.prune_decoder, self.sam.prompt_encoder)
-            given = pruner(cast(str, given), keep_ratio=keep_ratio, allow_files=False, learned=learned)
+            make = given if isinstance(given, partial) else partial(pruner, cast(str, given), allow_files=False)
+            given = make(keep_ratio=keep_ratio, learned=learned)
         if isinstance(given, Identity):
             return Identity()  # whatever the stage's ratio
         check_pruner(given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ class SegmentOptions:
     `model_name` is what the protocol calls the model.
     """
 
-    pruner: Pruner | str | None = None
+    pruner: Pruner | str | partial[Pruner] | None = None
     stages: Sequence[tuple[int, float]] | None = None
     keep_ratio: float | None = None
     policy: str | None = None
@@ -56,7 +57,7 @@ class SegmentOptions:
             value = getattr(self, name)
             if value not in known and not (value is None and name != "visual"):
                 raise InputError(unknown_name(name, str(value), known))
-        if self.pruner is not None and not isinstance(self.pruner, Pruner | str):
+        if self.pruner is not None and not isinstance(self.pruner, Pruner | str | partial):
             raise InputError(f"pruner is {self.pruner!r}; expected a Pruner, or a spec such as 'evtp(keep_ratio=0.2)'")
         if isinstance(self.pruner, Pruner):
             check_pruner(self.pruner)
