@@ -172,6 +172,7 @@ def _options(family: str, spec: str | None, keep_ratio: float | None, **given: A
     from leanseg.engine.segmenter import check_options
     from leanseg.pruners import pruner
 
+    options: dict[str, Any]
     if family == "vltp":
         _refuse_others(given)
         # Made here only to be checked: each stage makes its own, of its ratio and of what the model learnt.
