@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.engine.vltp_training import generator, learner, pictures, pool, stage, tokenizer, total
 
 from leanseg.data.sample import Sample
@@ -25,6 +27,7 @@ from leanseg.engine.train.vltp.pictures import (
     scenes_source,
 )
 from leanseg.engine.train.vltp.pool import make_pool
+from leanseg.engine.train.vltp.recipes import RECIPES
 from leanseg.engine.train.vltp.stages import PRUNING
 from leanseg.engine.train.vltp.trainer import trainable
 from leanseg.engine.train.vltp.validation import answers, giou
@@ -254,6 +257,33 @@ def test_a_pool_answers_as_the_model_does(tmp_path: Path) -> None:
             options = {} if name == "stages" else {"stages": ()}
             wanted = [result.masks[0] for result in model.segment(picture.image, list(picture.texts), **options)]
             assert np.mean(given != np.stack(wanted)) < 0.01, name
+
+
+def test_a_pool_is_mapped_from_its_file_and_written_some_pictures_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, drawn, path = learner(stage("prune")).model.eval(), pictures(3), tmp_path / "pool.safetensors"
+    monkeypatch.setattr("leanseg.engine.train.vltp.pool.PICTURES_AT_ONCE", 2)
+    made, whole = make_pool(model, drawn, path), make_pool(model, drawn)
+    assert torch.equal(made.tokens, whole.tokens) and torch.equal(made.guidance, whole.guidance)
+    assert {name: tensor.shape for name, tensor in load_file(path).items()} == {
+        "tokens": whole.tokens.shape,
+        "guidance": whole.guidance.shape,
+    }
+    assert [each.name for each in tmp_path.iterdir()] == ["pool.safetensors"]
+    with path.open("r+b") as file:  # what changes in the file changes in a map of it
+        file.seek(-2, os.SEEK_END)
+        file.write(np.float16(77.0).tobytes())
+    for each in (made, make_pool(model, drawn, path)):
+        assert each.tokens.flatten()[-1] == 77.0
+        assert each.take([2], torch.device("cpu")).tokens.flatten()[-1] == 77.0
+
+
+def test_pools_of_the_papers_sizes_fit_on_a_disk() -> None:
+    for name in ("b", "l", "h"):
+        sam = VLTP_PRESETS[name].sam
+        (pool_size,) = [each.pool for each in RECIPES[name] if each.pool]
+        assert pool_size * sam.grid.n_tokens * sam.width * 2 < 12e9
 
 
 def test_a_pool_of_other_weights_or_pictures_is_made_anew(tmp_path: Path) -> None:

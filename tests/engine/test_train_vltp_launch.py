@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -222,6 +223,22 @@ def test_a_process_that_stops_says_how_to_go_on(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(launch, "spawn", stop)
     with pytest.raises(TrainingError, match="resumes from the checkpoints in"):
         run_job(plan(request_of(tmp_path, processes=2)))
+
+
+def test_processes_wait_for_the_first_ones_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, object] = {}
+
+    class Started(Exception):
+        pass
+
+    def start(*_: object, **options: object) -> None:
+        seen.update(options)
+        raise Started
+
+    monkeypatch.setattr(launch.dist, "init_process_group", start)
+    with pytest.raises(Started):
+        launch._accelerator(request_of(tmp_path, processes=2), 1, f"file://{tmp_path}/rendezvous")
+    assert seen["timeout"] >= timedelta(days=1)
 
 
 def test_the_command_of_a_record_trains_the_same_again(tmp_path: Path) -> None:

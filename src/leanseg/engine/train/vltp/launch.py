@@ -7,6 +7,7 @@ import shlex
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ from leanseg.models.vltp.presets import VLTP_PRESETS
 from leanseg.models.vltp.tokenizer import GuideTokenizer, load_guide_tokenizer
 from leanseg.processes import leave_with_parent
 
+PATIENCE = timedelta(days=2)  # the others wait while the first process makes a pool or validates
 MODEL_FOLDER = "model"
 RECORD_FILE = "training.json"
 PRECISIONS = {"bfloat16": "bf16", "float32": "no"}
@@ -223,8 +225,9 @@ def _accelerator(request: VLTPRequest, rank: int, rendezvous: str) -> Accelerato
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(request.processes)}
         os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
         os.environ["OMP_NUM_THREADS"] = str(request.threads)  # else accelerate sets a number of its own
+        backend = "gloo" if on_cpu else "nccl"
         dist.init_process_group(
-            "gloo" if on_cpu else "nccl", init_method=rendezvous, rank=rank, world_size=request.processes
+            backend, init_method=rendezvous, rank=rank, world_size=request.processes, timeout=PATIENCE
         )
     for state in (AcceleratorState, PartialState, GradientState):
         state._reset_state()  # it outlives an Accelerator, and refuses another precision

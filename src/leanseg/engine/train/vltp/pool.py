@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from leanseg.engine.train.vltp.pictures import Batch, Picture, make_batch
@@ -59,31 +61,83 @@ class Pool:
         )
 
 
-@torch.no_grad()
 def make_pool(model: VLTP, pictures: Sequence[Picture], path: Path | None = None, *, first: int | None = None) -> Pool:
     """Run the guide and SAM's first blocks on all pictures, or read `path` if it is of this model and these pictures.
 
+    A pool with a path is written some pictures at a time and read memory-mapped: it takes room on disk, not in memory.
     `first`: how many blocks; None = those before the configuration's first stage.
     """
     first = first_stage(model.config) if first is None else first
+    looks = _looks(model, pictures, first)
+    if path is None:
+        tokens, guidance = (torch.cat(parts) for parts in zip(*looks, strict=True))
+        return Pool(pictures, model.config, tokens, guidance)
     key = _fingerprint(model, pictures, first)
-    if path is not None and path.exists():
-        with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("of") == key:
-                tensors = file.get_tensor("tokens"), file.get_tensor("guidance")
-                return Pool(pictures, model.config, *tensors)
-    tokens, guidance, eye = [], [], model.sam.image_encoder
+    if _key_of(path) != key:
+        sam, n_texts = model.config.sam, sum(len(each.texts) for each in pictures)
+        tokens_shape = (len(pictures), sam.grid.height, sam.grid.width, sam.width)
+        _write(path, key, looks, tokens_shape, (n_texts, sam.dim))
+    with safe_open(path, framework="pt") as file:  # its tensors are maps of the file, and outlive the handle
+        return Pool(pictures, model.config, file.get_tensor("tokens"), file.get_tensor("guidance"))
+
+
+def _looks(model: VLTP, pictures: Sequence[Picture], first: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield tokens (B, h, w, D) in float16 and guidance (R, C) in float32 of some pictures at a time."""
+    eye = model.sam.image_encoder
     encoder = StagedEncoder(eye.blocks[:first], (), embed=eye.embed)
     for start in range(0, len(pictures), PICTURES_AT_ONCE):
         batch = make_batch(pictures[start : start + PICTURES_AT_ONCE], model.config)
-        tokens.append(encoder.prefix(batch.sam.to(model.device)).tokens.half().cpu())
-        for picture, pixels in zip(batch.pictures, batch.clip, strict=True):
-            guidance.append(model.guidance(pixels[None], picture.texts).states.float().cpu())
-    pool = Pool(pictures, model.config, torch.cat(tokens), torch.cat(guidance))
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"tokens": pool.tokens, "guidance": pool.guidance}, path, metadata={"of": key})
-    return pool
+        with torch.no_grad():
+            tokens = encoder.prefix(batch.sam.to(model.device)).tokens.half().cpu()
+            guidance = [
+                model.guidance(pixels[None], picture.texts).states.float().cpu()
+                for picture, pixels in zip(batch.pictures, batch.clip, strict=True)
+            ]
+        yield tokens, torch.cat(guidance)
+
+
+def _key_of(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    with safe_open(path, framework="pt") as file:
+        key: str | None = (file.metadata() or {}).get("of")
+    return key
+
+
+def _write(
+    path: Path,
+    key: str,
+    looks: Iterator[tuple[Tensor, Tensor]],
+    tokens_shape: tuple[int, ...],
+    guidance_shape: tuple[int, ...],
+) -> None:
+    """Write a safetensors file as its content is made (the library's writer wants whole tensors), and put it at `path`.
+
+    Its format: the header's length in 8 bytes, the header in JSON, the tensors' bytes.
+    """
+    middle = 4 * math.prod(guidance_shape)
+    parts = {
+        "__metadata__": {"of": key},
+        "guidance": {"dtype": "F32", "shape": guidance_shape, "data_offsets": (0, middle)},
+        "tokens": {
+            "dtype": "F16",
+            "shape": tokens_shape,
+            "data_offsets": (middle, middle + 2 * math.prod(tokens_shape)),
+        },
+    }
+    header = json.dumps(parts).encode()
+    header += b" " * (-len(header) % 8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.partial")
+    with temporary.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        ends = [file.tell() + middle, file.tell()]
+        for made in looks:
+            for number, tensor in enumerate(made):
+                file.seek(ends[number])
+                file.write(tensor.contiguous().numpy().data)
+                ends[number] = file.tell()
+    os.replace(temporary, path)
 
 
 def _fingerprint(model: VLTP, pictures: Sequence[Picture], first: int) -> str:

@@ -44,7 +44,7 @@ _FULL = (
     ),
     VLTPStage(
         name="prune", losses="stages", steps=4500, frames=20, texts=1, auxiliary=False, trains=PRUNING["both"],
-        pool=20_000, **_LISA,
+        pool=1000, **_LISA,
     ),
 )  # fmt: skip
 
