@@ -185,6 +185,8 @@ def test_a_method_that_the_presets_stages_do_not_fit_is_trained_at_its_own(tmp_p
         ({"method": "cts", "at": ((0, 0.1),)}, "expected a keep ratio of at least"),
         ({"seed": -1}, "--seed is -1"),
         ({"data": "rio:train"}, "give a root"),
+        ({"device": "gpu"}, "--device is 'gpu'; expected cpu or cuda; CUDA_VISIBLE_DEVICES says which"),
+        ({"device": "cuda:1"}, "--device is 'cuda:1'; expected cpu or cuda"),
         ({"device": "cuda"}, "offers no CUDA device"),
     ],
 )

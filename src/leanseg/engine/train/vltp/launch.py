@@ -54,6 +54,7 @@ from leanseg.processes import leave_with_parent
 PATIENCE = timedelta(days=2)  # the others wait while the first process makes a pool or validates
 MODEL_FOLDER = "model"
 RECORD_FILE = "training.json"
+DEVICES = ("cpu", "cuda")
 PRECISIONS = {"bfloat16": "bf16", "float32": "no"}
 
 
@@ -156,10 +157,13 @@ def _check(request: VLTPRequest, init: Sequence[Path]) -> None:
     ):
         if given not in known:
             raise TrainingError(unknown_name(what, given, known))
-    if request.device.startswith("cuda") and not torch.cuda.is_available():
+    if request.device not in DEVICES:
         raise TrainingError(
-            f"--device is {request.device!r}, but this machine offers no CUDA device to torch; use --device cpu"
+            f"--device is {request.device!r}; expected {' or '.join(DEVICES)}; CUDA_VISIBLE_DEVICES says which cards "
+            "are used"
         )
+    if request.device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("--device is 'cuda', but this machine offers no CUDA device to torch; use --device cpu")
     if request.preset not in ("nano", "tiny") and not any(path.is_dir() for path in init):
         raise TrainingError(
             f"--preset {request.preset} adapts given weights; expected a model folder as --init: docs/vltp.md says how "
