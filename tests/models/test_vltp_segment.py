@@ -253,6 +253,31 @@ def test_what_the_configuration_says_may_be_said_again(method: str):
     assert model.segment(picture(), INSTRUCTION, stages=()).selections == ()
 
 
+def test_dtops_confidence_says_how_many_leave():
+    model = tiny_vltp(method="dtop", stages=OWN_STAGES["dtop"])
+    found = [model.segment(picture(), INSTRUCTION, soft=True, confidence=value) for value in (0.5, 0.95, 1.0)]
+    assert found[0].selections[-1].k < 49
+    assert [each.protocol["confidence"] for each in found] == [0.5, 0.95, 1.0]
+    _same(found[1], model.segment(picture(), INSTRUCTION, soft=True))
+    assert np.array_equal(found[2].soft, model.segment(picture(), INSTRUCTION, soft=True, stages=()).soft)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("svit", {"confidence": 0.9}, "svit: unknown option 'confidence'"),
+        ("dtop", {"confidence": 0.4}, "confidence is 0.4; expected 0.5 to 1"),
+        ("dtop", {"confidence": "high"}, "confidence is 'high'; expected a number in 0.5 to 1"),
+        ("dtop", {"confidence": 0.9, "pruner": "random"}, "heads of a dtop model, which nobody asks beside a pruner"),
+        ("dtop", {"confidence": 0.9, "stages": ()}, "heads of a dtop model, which nobody asks without stages"),
+    ],
+)
+def test_a_confidence_that_nobody_reads_is_refused(method: str, options: dict[str, Any], message: str):
+    model = tiny_vltp(method=method, stages=OWN_STAGES[method])
+    with pytest.raises(LeansegError, match=message):
+        model.segment(picture(), INSTRUCTION, **options)
+
+
 def test_cts_reads_its_keep_ratio():
     model = tiny_vltp(method="cts", stages=OWN_STAGES["cts"])
     kept = [model.segment(picture(), INSTRUCTION, keep_ratio=ratio).selections[-1].k for ratio in (0.9, 0.6)]

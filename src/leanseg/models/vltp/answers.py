@@ -17,6 +17,7 @@ from leanseg.errors import WeightsError
 from leanseg.models.instructseg.cache import FrameCache, frame_digest
 from leanseg.models.sam.pictures import Size, full_masks, sam_pixels
 from leanseg.models.timing import StageTimer
+from leanseg.models.vltp.baselines.dtop import DToPEncoder
 from leanseg.models.vltp.encoders import PrunedEncoder
 from leanseg.models.vltp.options import SegmentOptions, known_guidance
 from leanseg.models.vltp.pictures import clip_pixels
@@ -60,6 +61,7 @@ class Run:
             "stages": stages,
             "policy": staged.policy if staged else None,
             "reactivate": staged.reactivate if staged else None,
+            "confidence": encoder.confidence if isinstance(encoder, DToPEncoder) else None,
             "several": self.several,
             "answer": None if options.generate else options.answer,
             "template": config.guide.template,

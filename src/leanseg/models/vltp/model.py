@@ -137,16 +137,18 @@ class VLTP(nn.Module):
         pruner: Pruner | str | partial[Pruner] | None = None,
         policy: str | None = None,
         reactivate: bool | None = None,
+        confidence: float | None = None,
     ) -> PrunedEncoder:
         """Return SAM's image encoder with stages (after_block, keep_ratio); None = the configuration's, () = plain SAM.
 
         `pruner`: None = the configuration's method; else this one chooses at every stage: a spec string (of registered
         names) takes the stage's ratio where it names none, a `Pruner` has its own. "vltp" is this model's decoder.
         `partial(leanseg.pruner, "mine.py:Mine")` is a spec that may name a file's class, which runs that file.
+        `confidence`: of a model of the method dtop, the chance of a class above which a token leaves (None = 0.95).
 
         Raises:
-            InputError: another policy or reactivation than the configuration's, or other stages, where the
-                configuration's method does not read them.
+            InputError: another policy or reactivation than the configuration's, other stages, or a confidence, where
+                what chooses does not read them.
         """
         config = self.config
         given = tuple(config.stages if stages is None else stages)
@@ -154,9 +156,15 @@ class VLTP(nn.Module):
             "policy": config.policy if policy is None else policy,
             "reactivate": config.reactivate if reactivate is None else reactivate,
         }
+        own = {} if confidence is None else {"confidence": confidence}
         if given and pruner is None:
             fitting = options if encoder_method(config.method).staged else self._nothing_ignored(given, options)
-            return pruned_encoder(config.method, self.sam, dict(given), self.prune_decoder, **fitting)
+            return pruned_encoder(config.method, self.sam, dict(given), self.prune_decoder, **fitting, **own)
+        if own:
+            raise InputError(
+                f"confidence={confidence} is for the heads of a dtop model, which nobody asks "
+                f"{'without stages' if pruner is None else 'beside a pruner'}; drop one of the two"
+            )
         chosen = [Stage(place, self._pruner(pruner, ratio)) for place, ratio in given]
         return StagedEncoder.of(self.sam.image_encoder, chosen, **options)
 

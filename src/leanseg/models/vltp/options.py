@@ -25,7 +25,8 @@ VISUALS = ("all", "blind")
 class SegmentOptions:
     """How to segment; every field stands in the result's protocol.
 
-    `stages`, `pruner`, `policy`, `reactivate` as in `VLTP.encoder`; `keep_ratio` replaces that of every stage.
+    `stages`, `pruner`, `policy`, `reactivate`, `confidence` as in `VLTP.encoder`; `keep_ratio` replaces that of every
+    stage.
     `encoder` is used instead of all of them: another method's, or one's own. `several`: one pass for each [SEG]
     ("per_prompt"), or one that keeps what any of them wants ("union"); None = the model's. `answer` is put into the
     guide's mouth; with `generate` it answers freely, with several [SEG] or none. `guidance`: projected [SEG] embeddings
@@ -39,6 +40,7 @@ class SegmentOptions:
     keep_ratio: float | None = None
     policy: str | None = None
     reactivate: bool | None = None
+    confidence: float | None = None
     encoder: PrunedEncoder | None = None
     several: str | None = None
     answer: str = ANSWER
@@ -65,6 +67,8 @@ class SegmentOptions:
             raise InputError(f"stages are {self.stages!r}; expected pairs (after_block, keep_ratio), or () for none")
         if self.keep_ratio is not None:
             check_ratio(self.keep_ratio)
+        if self.confidence is not None and not isinstance(self.confidence, int | float):
+            raise InputError(f"confidence is {self.confidence!r}; expected a number in 0.5 to 1, such as 0.95")
         if self.encoder is not None:
             beside = [name for name in ENCODER_OPTIONS if getattr(self, name) is not None]
             if not isinstance(self.encoder, PrunedEncoder) or beside:
@@ -78,7 +82,7 @@ class SegmentOptions:
             raise InputError(f"answer is {self.answer!r}; expected text such as {ANSWER!r}, or generate=True beside it")
 
 
-ENCODER_OPTIONS = ("pruner", "stages", "keep_ratio", "policy", "reactivate")
+ENCODER_OPTIONS = ("pruner", "stages", "keep_ratio", "policy", "reactivate", "confidence")
 
 
 def check_pruner(given: Pruner) -> None:

@@ -94,7 +94,7 @@ def _encoder(model: VLTP, options: SegmentOptions) -> PrunedEncoder:
     stages = model.config.stages if options.stages is None else options.stages
     if options.keep_ratio is not None:
         stages = [(place, options.keep_ratio) for place, _ in stages]
-    return model.encoder(stages, options.pruner, options.policy, options.reactivate)
+    return model.encoder(stages, options.pruner, options.policy, options.reactivate, options.confidence)
 
 
 def _run_stream(run: Run, frames: Iterable[NDArray[np.uint8]], instructions: list[str]) -> Iterator[list[Segmentation]]:
