@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ from leanseg.engine.vltp_rows.rows import BASE, HALF, ROWS, TUNINGS, Row, Tuning
 from leanseg.engine.vltp_rows.tables import KIND
 from leanseg.models.vltp.model import VLTP
 
+POOL_FILE = "prune.pool.safetensors"
+
 
 def folders(arguments: argparse.Namespace) -> dict[str, Path]:
     """Return every model's folder by its name."""
@@ -33,14 +36,27 @@ def folders(arguments: argparse.Namespace) -> dict[str, Path]:
 
 
 def tune(tuning: Tuning, known: dict[str, Path], arguments: argparse.Namespace) -> None:
-    """Fine-tune one model, if it is not there."""
+    """Fine-tune one model, if it is not there; from the base as long as the shipped one was."""
+    out = arguments.work / tuning.name
     if (known[tuning.name] / "config.json").exists():
         return
+    share_pool(tuning, out, arguments.work)
     request = VLTPRequest(
-        out=arguments.work / tuning.name, stages=("prune",), init=(known[tuning.start],), steps=arguments.steps,
-        method=tuning.method, at=tuning.stages, prune=tuning.prune,
+        out=out, stages=("prune",), init=(known[tuning.start],), method=tuning.method, at=tuning.stages,
+        steps=None if tuning.start == BASE else arguments.steps, prune=tuning.prune, seed=tuning.seed,
+        precision="float32",
     )  # fmt: skip
     run_job(plan(request))
+
+
+def share_pool(tuning: Tuning, out: Path, work: Path) -> None:
+    """Bring the pool of another fine-tune on the same pictures, whose first stage is at the same place; all agree."""
+    for other in TUNINGS if not (out / POOL_FILE).exists() else ():
+        made = work / other.name / POOL_FILE
+        if made.exists() and (other.seed, min(other.stages)[0]) == (tuning.seed, min(tuning.stages)[0]):
+            out.mkdir(parents=True, exist_ok=True)
+            os.link(made, out / POOL_FILE)
+            return
 
 
 def pictures(split: str, count: int) -> list[Picture]:
@@ -57,13 +73,13 @@ def pool_of(model: VLTP, row: Row, drawn: Sequence[Picture], arguments: argparse
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--base", type=Path, required=True, help="model folder of the stages sam and guide alone")
+    parser.add_argument("--base", type=Path, required=True, help="model folder of the stages before `prune`")
     parser.add_argument("--model", type=Path, default=Path("src/leanseg/assets/vltp-nano"))
     parser.add_argument("--work", type=Path, default=Path("runs/vltp-rows"))
     parser.add_argument("--out", type=Path, default=Path("results/vltp_rows.json"))
     parser.add_argument("--data", default="tasks")
     parser.add_argument("--pictures", type=int, default=400)
-    parser.add_argument("--steps", type=int, default=100, help="steps of each fine-tune")
+    parser.add_argument("--steps", type=int, default=80, help="steps of each fine-tune")
     parser.add_argument("--table", action="append", help="measure only these tables' rows, and tune what they need")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

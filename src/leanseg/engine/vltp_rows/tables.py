@@ -9,9 +9,11 @@ KIND = "vltp_rows"
 TITLES = {
     "training": "what was trained",
     "rates": "dropped at {4, 6}",
-    "positions": "after block, dropped % (trained for {4, 6} only)",
+    "positions": "after block, dropped %",
     "reactivation": "dropped",
     "methods": "method",
+    "methods_again": "method, another seed",
+    "untrained": "chosen at {4, 6} by, nothing trained for it",
     "guidance": "guidance",
 }
 
