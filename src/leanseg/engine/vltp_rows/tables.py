@@ -11,8 +11,8 @@ TITLES = {
     "rates": "dropped at {4, 6}",
     "positions": "after block, dropped %",
     "reactivation": "dropped",
-    "methods": "method",
-    "methods_again": "method, another seed",
+    "methods": "method, dropped",
+    "methods_again": "method, dropped; another seed",
     "untrained": "chosen at {4, 6} by, nothing trained for it",
     "guidance": "guidance",
 }
