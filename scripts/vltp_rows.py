@@ -20,13 +20,13 @@ from leanseg.data.scenes.splits import find
 from leanseg.engine.records import record, weights_hash, write_json
 from leanseg.engine.train.vltp.launch import MODEL_FOLDER, VLTPRequest, plan, run_job
 from leanseg.engine.train.vltp.pictures import Picture, scene_picture
-from leanseg.engine.train.vltp.pool import Pool, first_stage, make_pool
+from leanseg.engine.train.vltp.pool import POOL_FILE, Pool, first_stage, make_pool
 from leanseg.engine.vltp_rows.measure import measure, summarised
 from leanseg.engine.vltp_rows.rows import BASE, HALF, ROWS, TUNINGS, Row, Tuning
 from leanseg.engine.vltp_rows.tables import KIND
 from leanseg.models.vltp.model import VLTP
 
-POOL_FILE = "prune.pool.safetensors"
+PRUNE = "prune"
 
 
 def folders(arguments: argparse.Namespace) -> dict[str, Path]:
@@ -42,7 +42,7 @@ def tune(tuning: Tuning, known: dict[str, Path], arguments: argparse.Namespace) 
         return
     share_pool(tuning, out, arguments.work)
     request = VLTPRequest(
-        out=out, stages=("prune",), init=(known[tuning.start],), method=tuning.method, at=tuning.stages,
+        out=out, stages=(PRUNE,), init=(known[tuning.start],), method=tuning.method, at=tuning.stages,
         steps=None if tuning.start == BASE else arguments.steps, prune=tuning.prune, seed=tuning.seed,
         precision="float32",
     )  # fmt: skip
@@ -51,11 +51,12 @@ def tune(tuning: Tuning, known: dict[str, Path], arguments: argparse.Namespace) 
 
 def share_pool(tuning: Tuning, out: Path, work: Path) -> None:
     """Bring the pool of another fine-tune on the same pictures, whose first stage is at the same place; all agree."""
-    for other in TUNINGS if not (out / POOL_FILE).exists() else ():
-        made = work / other.name / POOL_FILE
+    name = POOL_FILE.format(stage=PRUNE)
+    for other in TUNINGS if not (out / name).exists() else ():
+        made = work / other.name / name
         if made.exists() and (other.seed, min(other.stages)[0]) == (tuning.seed, min(tuning.stages)[0]):
             out.mkdir(parents=True, exist_ok=True)
-            os.link(made, out / POOL_FILE)
+            os.link(made, out / name)
             return
 
 

@@ -182,16 +182,15 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
 
 def _show(record: dict[str, Any], *, as_json: bool) -> None:
     from leanseg.cli.console import print_json, results
-    from leanseg.engine.tables import retention_table
+    from leanseg.engine.tables import retention_cells, retention_table
 
     if record["n_failures"]:
         _say(f"{record['n_failures']} answers failed and count as nothing found; 'failures' in the record says why")
     if as_json:
         print_json({key: value for key, value in record.items() if key != "samples"})
     else:
-        is_giou = record["summary"][0]["measure"] == "giou"
-        cells = "gIoU ± half of its 95 % interval / cIoU" if is_giou else "J&F ± half of its 95 % interval / J / F"
-        results().print(f"{record['data']}, {record['n_samples']} samples; cells: {cells}", markup=False)
+        about = f"{record['data']}, {record['n_samples']} samples; cells: {retention_cells(record)}"
+        results().print(about, markup=False)
         results().print(retention_table(record), markup=False)
 
 

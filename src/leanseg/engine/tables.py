@@ -77,6 +77,13 @@ def _cell(summary: Summary | None) -> str:
     return f"{summary['score']:.3f} ± {half:.3f} / {second}"
 
 
+def retention_cells(record: dict[str, Any]) -> str:
+    """Return what the cells of `retention_table` are, in words."""
+    if record["summary"][0]["measure"] == "giou":
+        return "gIoU ± half of its 95 % interval / cIoU"
+    return "J&F ± half of its 95 % interval / J / F"
+
+
 def retention_table(record: dict[str, Any]) -> str:
     """Return one Markdown table: a row per pruner, a column per keep ratio; cells are `gIoU ± half interval / cIoU`,
     of clips `J&F ± half interval / J / F`.

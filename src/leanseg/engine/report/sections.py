@@ -8,7 +8,7 @@ from typing import Any
 
 from leanseg.engine.evaluation.grid import Row
 from leanseg.engine.report.charts import retention_chart
-from leanseg.engine.tables import UNPRUNED_LABELS, by_kind, retention_table
+from leanseg.engine.tables import UNPRUNED_LABELS, by_kind, retention_cells, retention_table
 
 LABELS = {"giou": "gIoU", "J&F": "J&F"}
 """What the measures are called."""
@@ -37,16 +37,15 @@ def circumstances(record: dict[str, Any]) -> list[Section]:
 
 
 def _results(record: dict[str, Any]) -> Section:
-    measure = record["summary"][0]["measure"]
-    cells = (
-        "gIoU ± half of its 95 % interval / cIoU" if measure == "giou" else "J&F ± half of its 95 % interval / J / F"
-    )
     unpruned = (
         "ovp-only: the key frame's tokens do not enter the language model; blind: no visual token does."
         if any(row["name"] == "ovp_only" for row in record["rows"])
         else "blind: the language model does not see the picture, the image encoder does."
     )
-    text = f"{len(record['samples'])} samples. Cells: {cells}; the interval is the bootstrap's over samples. {unpruned}"
+    text = (
+        f"{len(record['samples'])} samples. Cells: {retention_cells(record)}; the interval is the bootstrap's over "
+        f"samples. {unpruned}"
+    )
     return Section("Results", text, [markdown_cells(retention_table(record))])
 
 

@@ -32,7 +32,7 @@ from leanseg.engine.train.vltp.fitting import fitted, load_folder
 from leanseg.engine.train.vltp.heads import TrainingHeads
 from leanseg.engine.train.vltp.learner import Learner
 from leanseg.engine.train.vltp.pictures import SCENES, Source, source_of
-from leanseg.engine.train.vltp.pool import make_pool
+from leanseg.engine.train.vltp.pool import POOL_FILE, make_pool
 from leanseg.engine.train.vltp.recipes import recipe
 from leanseg.engine.train.vltp.stages import VLTPStage
 from leanseg.engine.train.vltp.trainer import LoopOptions, Losses, drawn, pooled, train_stage
@@ -256,7 +256,7 @@ def _losses(learner: Learner, source: Source, accelerator: Accelerator, request:
         return drawn(learner, source, accelerator)
     rounds = -(-stage.pool // stage.frames)
     pictures = [each for step in range(rounds) for each in source(stage, step, 0, 1)][: stage.pool]
-    path = request.out / f"{stage.name}.pool.safetensors"
+    path = request.out / POOL_FILE.format(stage=stage.name)
     learner.to(accelerator.device).eval()
     with accelerator.main_process_first():
         pool = make_pool(learner.model, pictures, path)

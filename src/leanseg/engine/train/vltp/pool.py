@@ -21,6 +21,8 @@ from leanseg.models.vltp.model import VLTP
 from leanseg.models.vltp.staged_encoder import StagedEncoder
 
 PICTURES_AT_ONCE = 8
+POOL_FILE = "{stage}.pool.safetensors"
+"""Where a stage keeps its pool, in the folder of its run."""
 
 
 @dataclass(frozen=True, kw_only=True)
